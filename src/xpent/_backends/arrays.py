@@ -1,0 +1,128 @@
+"""What array libraries disagree on: namespaces, dtypes, devices, and whether data can be looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import array_api_compat
+
+Array: TypeAlias = Any
+DType: TypeAlias = Any
+
+
+def namespace(*unnamed: Array, **named: Array | None) -> ModuleType:
+    """The one array API namespace of all the arrays; those that are None are left out."""
+    arrays = {**{"array": array for array in unnamed}, **named}
+    spaces = {name: _namespace(name, array) for name, array in arrays.items() if array is not None}
+    first, xp = next(iter(spaces.items()))
+    for name, space in spaces.items():
+        if space is not xp:
+            raise TypeError(
+                f"all arrays must come from one library: {first} is {_kind(arrays[first])}, "
+                f"{name} is {_kind(arrays[name])}"
+            )
+    _check_devices({name: arrays[name] for name in spaces})
+    return xp
+
+
+def _namespace(name: str, array: Array) -> ModuleType:
+    if is_torch(array):
+        from xpent._backends import torch
+
+        return torch.namespace
+    try:
+        space: ModuleType = array_api_compat.array_namespace(array)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an array of NumPy, PyTorch, JAX or another library that follows the "
+            f"array API standard, got {_kind(array)}"
+        ) from None
+    return space
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _check_devices(arrays: dict[str, Array]) -> None:
+    # JAX moves what it may move and names the devices itself where it may not; a tracer has no device.
+    devices = {name: _device(array) for name, array in arrays.items()}
+    if len(set(devices.values())) > 1:
+        listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"all arrays must be on one device, got {listed}")
+
+
+def is_torch(value: Any) -> bool:
+    """Whether the value is a torch tensor. (torch.compile warns of the cache behind array-api-compat's answer.)"""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_jax(value: Any) -> bool:
+    """Whether the value is a JAX array, concrete or traced."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.Array)
+
+
+def is_array(value: Any) -> bool:
+    """Whether the value is an array, of any library, rather than a number of Python."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def _device(x: Array) -> Any:
+    return x.device if is_torch(x) else None if is_jax(x) else array_api_compat.device(x)
+
+
+def is_floating(x: Array) -> bool:
+    """Whether an array holds real floating-point numbers, bfloat16 included."""
+    return bool(namespace(x).isdtype(x.dtype, "real floating"))
+
+
+def accumulation_dtype(x: Array) -> DType:
+    """The dtype to compute and sum in: at least 32 bits, the library's default for integers and booleans."""
+    xp = namespace(x)
+    if not is_floating(x):
+        return xp.__array_namespace_info__().default_dtypes()["real floating"]
+    return xp.float32 if xp.finfo(x.dtype).bits < 32 else x.dtype
+
+
+def index_dtype(x: Array) -> DType:
+    """The library's default integer dtype, in which every class index fits."""
+    return namespace(x).__array_namespace_info__().default_dtypes()["integral"]
+
+
+def cast(x: Array, dtype: DType) -> Array:
+    """The array in another dtype, or itself where it has that dtype already."""
+    return x if x.dtype == dtype else namespace(x).astype(x, dtype)
+
+
+def class_indices(x: Array) -> Array:
+    """0, 1, ... C - 1 for the C entries of the last axis, on the device of ``x``."""
+    return namespace(x).arange(x.shape[-1], dtype=index_dtype(x), device=_device(x))
+
+
+def contiguous(x: Array) -> Array:
+    """C order on NumPy, whose sums follow the memory layout: a row's bits must depend on that row alone."""
+    return x if is_torch(x) or not array_api_compat.is_numpy_array(x) else sys.modules["numpy"].ascontiguousarray(x)
+
+
+def is_visible(x: Array) -> bool:
+    """Whether the data can be looked at for free: on a CPU, and not traced."""
+    if is_torch(x):
+        from xpent._backends import torch
+
+        return torch.is_visible(x)
+    if is_jax(x):
+        from xpent._backends import jax
+
+        return jax.is_visible(x)
+    return bool(array_api_compat.is_numpy_array(x)) or _namespace("x", x).__name__ == "array_api_strict"
+
+
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """Silence floating-point warnings: infinities and NaN are answers here (NumPy and what is built on it)."""
+    numpy = sys.modules.get("numpy")
+    return numpy.errstate(all="ignore") if numpy else contextlib.nullcontext()

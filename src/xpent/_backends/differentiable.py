@@ -1,0 +1,86 @@
+"""From a rule (value, vjp, jvp) to a function of the array's own framework."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from xpent._backends.arrays import Array, is_array, is_jax, is_torch, quiet
+
+Wanted = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A function of arrays together with its derivatives, each written by hand.
+
+    Positional arguments are the primals, which can be differentiated; keywords are options and arrays that are
+    constants. Calling a rule evaluates it so that the framework of its arrays can differentiate it, and the bodies
+    of ``vjp`` and ``jvp`` call rules in turn: that is what makes every higher order right.
+
+    ``value(*primals, **keywords)``
+        the output, an array or a tuple of arrays.
+    ``vjp(cotangents, wanted, *primals, **keywords)``
+        the cotangents of the primals whose positions are in ``wanted``, given a tuple with one cotangent per output, None for zero.
+    ``jvp(tangents, *primals, **keywords)``
+        the output and its tangent, given one tangent per primal, None where it does not move. Linear in the tangents.
+    ``value_and_gradient``
+        a rule with one more keyword, ``wanted``, and the outputs (value, one gradient for each position in
+        ``wanted``), in the dtype computed in. The gradient is that of the sum of the values.
+    """
+
+    value: Callable[..., Any]
+    vjp: Callable[..., tuple[Array, ...]]
+    jvp: Callable[..., tuple[Any, Any]]
+    value_and_gradient: Rule | None = None
+
+    def __call__(self, *primals: Array, **keywords: Any) -> Any:
+        constants = {name: value for name, value in keywords.items() if is_array(value)}
+        options = {name: value for name, value in keywords.items() if name not in constants}
+        if is_torch(primals[0]):
+            from xpent._backends import torch
+
+            return torch.apply(self, primals, constants, options)
+        if is_jax(primals[0]):
+            from xpent._backends import jax
+
+            return jax.apply(self, primals, constants, options)
+        with quiet():
+            return self.value(*primals, **keywords)
+
+
+class Call(NamedTuple):
+    """A rule and the checked arguments it is to be called with."""
+
+    rule: Rule
+    primals: tuple[Array, ...]
+    keywords: dict[str, Any]
+    is_scalar: bool = False
+    structure: Callable[[Any], Any] = lambda outputs: outputs
+
+    def evaluate(self) -> Any:
+        return self.structure(self.rule(*self.primals, **self.keywords))
+
+
+class Differentiable(Protocol):
+    """A public function that can also say, as a `Call`, what it is about to compute."""
+
+    __name__: str
+    bind: Callable[..., Call]
+
+    def __call__(self, *primals: Array, **options: Any) -> Array: ...
+
+
+def differentiable(bind: Callable[..., Call]) -> Differentiable:
+    """Make a public function of one that checks its arguments and returns the `Call` to evaluate."""
+
+    @functools.wraps(bind)
+    def function(*primals: Array, **options: Any) -> Array:
+        return bind(*primals, **options).evaluate()
+
+    signature = inspect.signature(bind).replace(return_annotation="Array")
+    function.bind, function.__signature__ = bind, signature  # type: ignore[attr-defined]
+    return function  # type: ignore[return-value]

@@ -1,0 +1,93 @@
+"""The bridge to PyTorch: autograd, torch.func and torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat.torch as namespace
+import torch
+
+from xpent._backends.arrays import Array
+
+
+def is_visible(x: torch.Tensor) -> bool:
+    """Whether the data can be looked at for free: a plain tensor on the CPU, neither compiled nor vmapped."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) is torch.Tensor
+        and x.device.type == "cpu"
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What is not a tensor: the rule, its options, and the keywords of the constants that follow the primals."""
+
+    rule: Any
+    options: dict[str, Any]
+    names: tuple[str, ...]
+
+    def split(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+        count = len(arrays) - len(self.names)
+        return arrays[:count], dict(zip(self.names, arrays[count:], strict=True))
+
+    def primals_only(self, arrays: Sequence[Any], is_needed: Callable[[Any], bool]) -> Sequence[Any]:
+        primals, constants = self.split(arrays)
+        for name, value in constants.items():
+            if is_needed(value):
+                raise TypeError(f"{name} is a constant: it has no gradient here; pass {name}.detach()")
+        return primals
+
+
+class _Evaluate(torch.autograd.Function):
+    """Any rule."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(job: _Job, *arrays: torch.Tensor) -> Any:
+        primals, constants = job.split(arrays)
+        return _contiguous(job.rule.value(*primals, **constants, **job.options))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.job, *arrays = inputs
+        ctx.save_for_backward(*arrays)
+        ctx.save_for_forward(*arrays)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
+        job, count = ctx.job, len(ctx.saved_tensors)
+        if all(cotangent is None for cotangent in cotangents):
+            return (None,) * (1 + count)
+        needed = job.primals_only(ctx.needs_input_grad[1:], bool)
+        primals, constants = job.split(ctx.saved_tensors)
+        wanted = tuple([i for i, is_needed in enumerate(needed) if is_needed])
+        gradients = job.rule.vjp(cotangents, wanted, *primals, **constants, **job.options)
+        found = dict(zip(wanted, gradients, strict=True))
+        return (None, *[found.get(i) for i in range(count)])
+
+
+class _EvaluateForward(_Evaluate):
+    """The same with forward mode, which torch.compile refuses to see on an autograd.Function."""
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Any) -> Any:
+        moved = ctx.job.primals_only(tangents, lambda tangent: tangent is not None)
+        primals, constants = ctx.job.split(ctx.saved_tensors)
+        return _contiguous(ctx.job.rule.jvp(tuple(moved), *primals, **constants, **ctx.job.options)[1])
+
+
+def _contiguous(outputs: Any) -> Any:
+    # Forward mode demands one layout of an output and its tangent.
+    return tuple([y.contiguous() for y in outputs]) if isinstance(outputs, tuple) else outputs.contiguous()
+
+
+def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:
+    """Evaluate a rule so that autograd and torch.func differentiate it through its own derivatives."""
+    function = _Evaluate if torch.compiler.is_compiling() else _EvaluateForward
+    return function.apply(_Job(rule, options, tuple(constants)), *primals, *constants.values())

@@ -1,0 +1,1 @@
+"""The mathematics, written once against the Python array API standard."""

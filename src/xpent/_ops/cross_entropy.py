@@ -1,0 +1,380 @@
+"""Cross-entropy: value, gradient, second order, reductions.
+
+A row has logits x with maximum m, first attained at a, and targets q_j w_j >= 0 that sum to Q. With a taken out of the
+sum (rest = sum over j != a of exp(x_j - m), s = 1 + rest), every sum has terms of one sign, for an index too:
+
+    loss    = sum_j q_j w_j ((m - x_j) + log1p(rest))
+    d/dx_j  = p_j Q - q_j w_j                                          j != a, where p_j <= 1/2
+    d/dx_a  = (sum over k != a of q_k w_k - rest q_a w_a) / s          the same without p_a - 1
+    d/dq_j  = w_j ((m - x_j) + log1p(rest))
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from sys import float_info
+from typing import Any, NamedTuple
+
+from xpent._backends.arrays import Array, cast, namespace
+from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
+from xpent._ops.layout import Axes, Axis, batch_shape, class_count, from_rows, keep_axes, to_rows, total
+from xpent._ops.softmax import LOGSUMEXP, SOFTMAX, check_logits, logits_to_rows, of_rows, split
+from xpent._ops.targets import are_indices, check_indices, weigh
+
+REDUCTIONS = ("mean", "sum", "none")
+Tangents = tuple[Array | None, Array | None]
+
+
+class Rows(NamedTuple):
+    """All that the formulas need."""
+
+    x: Array  # logits, -inf for an impossible class, 0 in a row that is not counted; (..., C)
+    q: Array  # q_j w_j, smoothed, 0 in a row that is not counted; (..., C)
+    slope: Array | float  # d q_j w_j / d target_j
+    is_counted: Array | None  # (..., 1), None for all
+    scale: Array | float  # sample weight over denominator
+    denominator: Array | float
+    denominator_slope: Array | None  # d denominator / d target_j, None where it does not depend on the targets
+    z_loss: float
+    axes: Axes
+    is_reduced: bool
+
+
+def _rows(
+    logits: Array,
+    targets: Array,
+    *,
+    axes: Axes,
+    where: Array | None,
+    class_weight: Array | None,
+    sample_weight: Array | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    reduction: str,
+    normalizer: Array | float | None,
+) -> Rows:
+    x = logits_to_rows(logits, axes, where)
+    t = weigh(
+        targets,
+        x,
+        axes,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
+    if t.is_counted is not None:
+        x = namespace(x).where(t.is_counted, x, 0.0)
+    s = 1.0 if sample_weight is None else cast(sample_weight, x.dtype)[..., None]
+    denominator = _denominator(t.row_weight, reduction, normalizer)
+    denominator_slope = None
+    is_distribution = targets.ndim == logits.ndim
+    if is_distribution and class_weight is not None and reduction == "mean" and normalizer is None:
+        denominator_slope = s * cast(class_weight, x.dtype)
+    return Rows(
+        x,
+        t.weight,
+        t.slope,
+        t.is_counted,
+        s / denominator,
+        denominator,
+        denominator_slope,
+        z_loss,
+        axes,
+        is_reduced=reduction != "none",
+    )
+
+
+def _denominator(row_weight: Array, reduction: str, normalizer: Array | float | None) -> Array | float:
+    xp = namespace(row_weight)
+    if isinstance(normalizer, float):
+        return normalizer
+    if normalizer is None and reduction != "mean":
+        return 1.0
+    denominator = xp.sum(row_weight) if normalizer is None else cast(normalizer, row_weight.dtype)
+    # The mean of nothing is zero: 0 / inf.
+    is_nothing = ~xp.any(row_weight != 0.0)
+    return xp.where(is_nothing & (denominator == 0.0), math.inf, denominator)
+
+
+def _has_target(rows: Rows) -> Array:
+    return namespace(rows.q).any(rows.q != 0.0, axis=-1, keepdims=True)
+
+
+def _loss_and_gradient(logits: Array, targets: Array, *, wanted: Wanted, **keywords: Any) -> tuple[Array, ...]:
+    xp = namespace(logits)
+    rows = _rows(logits, targets, **keywords)
+    peak = split(rows.x)
+    s, log_s = 1.0 + peak.rest, xp.log1p(peak.rest)
+    surprise, log_sum = log_s - peak.shifted, peak.maximum + log_s
+    has_target = _has_target(rows)
+
+    loss = total(xp.where(rows.q == 0.0, 0.0, rows.q * surprise))
+    if rows.z_loss:
+        loss = loss + xp.where(has_target, rows.z_loss * log_sum * log_sum, 0.0)
+    loss = (rows.scale * loss)[..., 0]
+    loss = xp.sum(loss) if rows.is_reduced else loss
+
+    gradients = {}
+    if 0 in wanted:
+        p = peak.exp / s
+        others = total(xp.where(peak.is_first, 0.0, rows.q))
+        gradient = xp.where(peak.is_first, (others - peak.rest * rows.q) / s, p * total(rows.q) - rows.q)
+        if rows.z_loss:
+            gradient = gradient + 2.0 * rows.z_loss * log_sum * p
+        gradients[0] = from_rows(rows.scale * xp.where(has_target, gradient, 0.0), rows.axes, logits.shape)
+    if 1 in wanted:
+        gradient = rows.scale * xp.where(rows.slope == 0.0, 0.0, rows.slope * surprise)
+        if rows.denominator_slope is not None:
+            gradient = gradient - loss * rows.denominator_slope / rows.denominator
+        gradients[1] = from_rows(gradient, rows.axes, targets.shape)
+    return (loss, *[gradients[i] for i in wanted])
+
+
+def _value(logits: Array, targets: Array, **keywords: Any) -> Array:
+    return _loss_and_gradient(logits, targets, wanted=(), **keywords)[0]
+
+
+def _times(v: Array, gradient: Array) -> Array:
+    """v * gradient, linear in v, where 0 times an infinite gradient is 0: an impossible target of which nothing moves."""
+    xp = namespace(gradient)
+    v, largest, is_infinite = cast(v, gradient.dtype), float(xp.finfo(gradient.dtype).max), xp.isinf(gradient)
+    infinite = xp.where(gradient > 0.0, v, -v) * largest * largest
+    return xp.where(is_infinite, infinite, v * xp.where(is_infinite, 0.0, gradient))
+
+
+def _gradient_product(g: Array, wanted: Wanted, logits: Array, targets: Array, **keywords: Any) -> list[Array]:
+    """The gradients times the cotangent of the loss."""
+    _, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=wanted, **keywords)
+    g = keep_axes(g, keywords["axes"]) if keywords["reduction"] == "none" else g
+    return [_times(g, gradient) for gradient in gradients]
+
+
+def _vjp(cotangents: tuple[Array], wanted: Wanted, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, ...]:
+    products = _gradient_product(cotangents[0], wanted, logits, targets, **keywords)
+    return tuple([cast(product, (logits, targets)[i].dtype) for i, product in zip(wanted, products, strict=True)])
+
+
+def _jvp(tangents: Tangents, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, Array]:
+    moving = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
+    loss, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=moving, **keywords)
+    rows = _rows(logits, targets, **keywords)
+    moved, pairs = _enter(tangents, rows), zip(moving, gradients, strict=True)
+    change = sum([total(_times(moved[i], to_rows(gradient, rows.axes))) for i, gradient in pairs])[..., 0]
+    return loss, namespace(loss).sum(change) if rows.is_reduced else change
+
+
+def _enter(tangents: Tangents, rows: Rows) -> tuple[Array, Array]:
+    """Rows of tangents; 0 where they do not move, in a row that is not counted and in an impossible class."""
+    xp = namespace(rows.x)
+    u, d = [
+        xp.zeros_like(rows.x) if tangent is None else to_rows(cast(tangent, rows.x.dtype), rows.axes)
+        for tangent in tangents
+    ]
+    return xp.where(_takes_part(rows), u, 0.0), d if rows.is_counted is None else xp.where(rows.is_counted, d, 0.0)
+
+
+def _takes_part(rows: Rows) -> Array:
+    """Whether a logit can have a gradient: its class is possible, or what the target demands; (..., C)."""
+    takes_part = (rows.x != -math.inf) | (rows.q != 0.0)
+    return takes_part if rows.is_counted is None else takes_part & rows.is_counted
+
+
+# Second order, for tangents u of the logits and d of the targets, with b_j = slope_j d_j that of q_j w_j:
+#
+#     of the gradient with respect to the logits     p (Q (u - sum(p u)) + sum(b)) - b
+#     of its z-loss term 2 z lse p                   2 z p (lse (u - sum(p u)) + sum(p u))
+#     of the gradient with respect to the targets    slope (sum(p u) - u)
+#
+# and where the denominator D depends on the targets, the quotient rule. The Hessian is symmetric: its product with a
+# tangent is its product with a cotangent, too.
+
+
+def _hessian_product(
+    tangents: Tangents, wanted: Wanted, logits: Array, targets: Array, **keywords: Any
+) -> list[Array]:
+    xp = namespace(logits)
+    rows = _rows(logits, targets, **keywords)
+    u, d = _enter(tangents, rows)
+    p, b = of_rows(SOFTMAX, rows.x), rows.slope * d
+    mean_u, curvature, level = total(p * u), total(rows.q), total(b)
+    if rows.z_loss:
+        z = 2.0 * rows.z_loss * xp.astype(_has_target(rows), rows.x.dtype)
+        curvature, level = curvature + z * of_rows(LOGSUMEXP, rows.x), level + z * mean_u
+    products = [
+        rows.scale * xp.where(_takes_part(rows), p * (curvature * (u - mean_u) + level) - b, 0.0),
+        rows.scale * rows.slope * (mean_u - u),
+    ]
+    if rows.denominator_slope is not None:
+        _, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=(0, 1), **keywords)
+        growth = xp.sum(rows.denominator_slope * d) / rows.denominator
+        products = [
+            product - _times(growth, to_rows(gradient, rows.axes))
+            for product, gradient in zip(products, gradients, strict=True)
+        ]
+        _, change = _jvp(tangents, logits, targets, **keywords)
+        products[1] = products[1] - change * rows.denominator_slope / rows.denominator
+    return [from_rows(products[i], rows.axes, logits.shape) for i in wanted]
+
+
+def _both_vjp(
+    cotangents: tuple[Array | None, ...], needed: Wanted, logits: Array, targets: Array, *, wanted: Wanted, **keywords: Any
+) -> tuple[Array, ...]:
+    of_loss, *of_gradients = cotangents
+    parts = []
+    if of_loss is not None:
+        parts.append(_gradient_product(of_loss, needed, logits, targets, **keywords))
+    if any(u is not None for u in of_gradients):
+        tangents = dict(zip(wanted, of_gradients, strict=True))
+        parts.append(_hessian_product((tangents.get(0), tangents.get(1)), needed, logits, targets, **keywords))
+    return tuple([cast(sum(part), (logits, targets)[i].dtype) for i, *part in zip(needed, *parts, strict=True)])
+
+
+def _both_jvp(
+    tangents: Tangents, logits: Array, targets: Array, *, wanted: Wanted, **keywords: Any
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    values = LOSS_AND_GRADIENT(logits, targets, wanted=wanted, **keywords)
+    _, change = _jvp(tangents, logits, targets, **keywords)
+    return values, (change, *_hessian_product(tangents, wanted, logits, targets, **keywords))
+
+
+LOSS_AND_GRADIENT = Rule(_loss_and_gradient, _both_vjp, _both_jvp)
+CROSS_ENTROPY = Rule(_value, _vjp, _jvp, LOSS_AND_GRADIENT)
+
+
+def _number(name: str, value: float, lowest: float, highest: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number of Python, got {value!r}")
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} must lie between {lowest} and {highest}, got {value!r}")
+    return float(value)
+
+
+def _check_weights(name: str, weights: Array | None, shape: tuple[int, ...], meaning: str) -> None:
+    if weights is None:
+        return
+    if not namespace(weights).isdtype(weights.dtype, ("real floating", "integral", "bool")):
+        raise TypeError(f"{name} must hold real numbers, got {weights.dtype}")
+    if tuple(weights.shape) != shape:
+        raise ValueError(f"{name} must have the shape {shape}, {meaning}, got {tuple(weights.shape)}")
+
+
+def _check_normalizer(normalizer: Array | float | None, reduction: str) -> Array | float | None:
+    if normalizer is None:
+        return None
+    if reduction == "none":
+        raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
+    if isinstance(normalizer, numbers.Real):
+        return _number("normalizer", normalizer, math.ulp(0.0), float_info.max)
+    _check_weights("normalizer", normalizer, (), "one number")
+    return normalizer
+
+
+@differentiable
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    axis: Axis = -1,
+    class_weight: Array | None = None,
+    sample_weight: Array | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    where: Array | None = None,
+    reduction: str = "mean",
+    normalizer: Array | float | None = None,
+) -> Call:
+    """Cross-entropy of targets under softmax(logits), in nats.
+
+    Parameters
+    ----------
+    logits : array of real numbers
+        C classes along ``axis``, one row for every index of the other axes. float16 and bfloat16 are computed in
+        float32, integers and booleans in the default floating dtype. A logit of -inf makes a class impossible.
+    targets : array
+        Either class indices, integers of the shape of ``logits`` without ``axis``, or a distribution over the classes,
+        real numbers of the shape of ``logits``. All else is promoted to the dtype of the computation.
+    axis : int, tuple of ints or None
+        The axes of the classes; None means all of them. With several, a class index is the flat index into them, in
+        the order given.
+    class_weight : array of real numbers, optional
+        Shape (C,). A constant.
+    sample_weight : array of real numbers, optional
+        One weight per row: the shape of ``logits`` without ``axis``. A constant.
+    ignore_index : int, optional
+        Rows with this class index are not counted, whatever their logits.
+    label_smoothing : float
+        In [0, 1]: this share of every target is spread over the K possible classes, q = (1 - eps) q + eps / K.
+    z_loss : float
+        At least 0: adds z_loss * logsumexp(logits)**2 to the loss of a row that has a target.
+    where : array of booleans, optional
+        Broadcastable to the shape of ``logits``. A class that is not in is impossible.
+    reduction : {"mean", "sum", "none"}
+        The mean divides the sum of the losses by the sum of the row weights: sample_weight times sum_k q_k w_k of the
+        unsmoothed target with ``class_weight``, sample_weight without. The mean of nothing is 0.
+    normalizer : number or array of shape (), optional
+        Divides the sum instead, with any reduction but "none": the count of tokens of all the micro-batches, say.
+
+    Returns
+    -------
+    array
+        Shape (), with "none" that of ``logits`` without ``axis``; float32 or the wider dtype of ``logits``. A row that
+        holds NaN or +inf, or no possible class, is NaN; one whose target is impossible is +inf.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not an array or number of the right kind, or arrays come from different libraries.
+    ValueError
+        If a shape or an option is not as above, or an index names no class. Where data cannot be looked at for free
+        (on a GPU, under jit, compile or vmap), the row of such an index is NaN instead.
+
+    Notes
+    -----
+    With m the maximum, first attained at a, and rest = sum over j != a of exp(x_j - m), a row has the loss
+    sum_j q_j w_j ((m - x_j) + log1p(rest)) and the gradient p_j sum_k q_k w_k - q_j w_j; at a, where that would cancel,
+    (sum over k != a of q_k w_k - rest q_a w_a) / (1 + rest). See "The contract" in the README for every edge case, and
+    Blanchard, Higham and Higham, IMA J. Numer. Anal. 41(4), 2021.
+
+    Examples
+    --------
+    >>> import numpy as np, xpent
+    >>> logits = np.asarray([[1.0, 3.0, 5.0, 7.0], [1.0, -9.0, 4.0, 8.0]])
+    >>> xpent.cross_entropy(logits, np.asarray([3, 1]), reduction="none").round(8)
+    array([ 0.14507794, 17.01904505])
+    """
+    arrays = {"where": where, "class_weight": class_weight, "sample_weight": sample_weight}
+    if not isinstance(normalizer, numbers.Real):
+        arrays["normalizer"] = normalizer
+    namespace(logits=logits, targets=targets, **arrays)
+    axes = check_logits(logits, axis, where, "logits")
+    has_indices = are_indices(targets, logits, axes)
+    classes = class_count(logits.shape, axes)
+    _check_weights("class_weight", class_weight, (classes,), "one weight per class")
+    _check_weights("sample_weight", sample_weight, batch_shape(logits.shape, axes), "one weight per row")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if ignore_index is not None:
+        ignore_index = operator.index(ignore_index)
+        if not has_indices:
+            raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
+    keywords = {
+        "axes": axes,
+        "where": where,
+        "class_weight": class_weight,
+        "sample_weight": sample_weight,
+        "ignore_index": ignore_index,
+        "label_smoothing": _number("label_smoothing", label_smoothing, 0.0, 1.0),
+        "z_loss": _number("z_loss", z_loss, 0.0, float_info.max),
+        "reduction": reduction,
+        "normalizer": _check_normalizer(normalizer, reduction),
+    }
+    if has_indices:
+        check_indices(targets, classes, ignore_index)
+    is_scalar = reduction != "none" or len(axes) == logits.ndim
+    return Call(CROSS_ENTROPY, (logits, targets), keywords, is_scalar)

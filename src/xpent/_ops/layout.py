@@ -1,0 +1,84 @@
+"""The class axes of an array: checked, moved last and flattened to one, and put back."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+from xpent._backends.arrays import Array, contiguous, namespace
+
+Axis = int | tuple[int, ...] | None
+Axes = tuple[int, ...]
+
+
+def class_axes(axis: Axis, x: Array, name: str) -> Axes:
+    """The class axes as non-negative integers in the order given, which is the order of the flat index."""
+    given = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    try:
+        axes = tuple(operator.index(a) for a in given)
+    except TypeError:
+        raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+    if not axes or any(not -x.ndim <= a < x.ndim for a in axes):
+        raise ValueError(f"axis must name at least one of the {x.ndim} axes of {name}, got {axis!r}")
+    axes = tuple(a % x.ndim for a in axes)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis must name every axis once, got {axis!r}")
+    if class_count(x.shape, axes) == 0:
+        raise ValueError(f"{name} must have at least one class, got shape {tuple(x.shape)} with axis={axis!r}")
+    return axes
+
+
+def class_count(shape: tuple[int, ...], axes: Axes) -> int:
+    """C, the number of classes."""
+    return math.prod([shape[a] for a in axes])
+
+
+def batch_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
+    """The shape of what has one entry per row."""
+    return tuple(n for a, n in enumerate(shape) if a not in axes)
+
+
+def to_rows(x: Array, axes: Axes) -> Array:
+    """The array with one class axis, the last."""
+    order = (*(a for a in range(x.ndim) if a not in axes), *axes)
+    rows = x if order == tuple(range(x.ndim)) else namespace(x).permute_dims(x, order)
+    if len(axes) > 1:
+        rows = namespace(x).reshape(rows, (*batch_shape(x.shape, axes), class_count(x.shape, axes)))
+    return contiguous(rows)
+
+
+def from_rows(rows: Array, axes: Axes, shape: tuple[int, ...]) -> Array:
+    """The array of the given shape whose rows these are: the inverse of `to_rows`.
+
+    Rows with one entry instead of C give class axes of length one.
+    """
+    xp = namespace(rows)
+    order = (*(a for a in range(len(shape)) if a not in axes), *axes)
+    if len(axes) > 1:
+        is_single = rows.shape[-1] == 1
+        rows = xp.reshape(rows, tuple(1 if is_single and a in axes else shape[a] for a in order))
+    if order == tuple(range(len(shape))):
+        return rows
+    return xp.permute_dims(rows, tuple(order.index(a) for a in range(len(shape))))
+
+
+def total(rows: Array) -> Array:
+    """The sum of each row, (..., 1)."""
+    return namespace(rows).sum(rows, axis=-1, keepdims=True)
+
+
+def keep_axes(x: Array, axes: Axes) -> Array:
+    """One entry per row, with the class axes put back as axes of length one."""
+    for axis in sorted(axes):
+        x = namespace(x).expand_dims(x, axis=axis)
+    return x
+
+
+def drop_axes(x: Array, axes: Axes) -> Array:
+    """The inverse of `keep_axes`."""
+    return namespace(x).squeeze(x, axis=axes)
+
+
+def is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether an array of one shape broadcasts to exactly the other."""
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))

@@ -1,0 +1,352 @@
+"""logsumexp, log_softmax and softmax, each followed by its derivatives.
+
+In a row x with maximum m, the first maximum a is taken out of the sum, so that nothing cancels (Blanchard, Higham and
+Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer. Anal. 41(4), 2021):
+
+    e_j = exp(x_j - m)    rest = sum over j != a of e_j    p_j = e_j / (1 + rest)    log sum exp = m + log1p(rest)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from xpent._backends.arrays import Array, accumulation_dtype, cast, class_indices, is_floating, namespace
+from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
+from xpent._ops.layout import Axes, Axis, class_axes, drop_axes, from_rows, is_broadcastable, keep_axes, to_rows, total
+
+
+class Peak(NamedTuple):
+    """Rows split at their first maximum; a row without a finite maximum is NaN but in ``maximum``."""
+
+    maximum: Array  # m, (..., 1)
+    is_first: Array  # whether j = a, (..., C)
+    shifted: Array  # x_j - m
+    exp: Array  # e_j
+    rest: Array  # the sum of e_j over j != a, (..., 1)
+
+
+def split(x: Array) -> Peak:
+    """Split rows, which have their classes last, at their first maximum."""
+    xp = namespace(x)
+    maximum = xp.max(x, axis=-1, keepdims=True)
+    shifted = x - xp.where(xp.isfinite(maximum), maximum, math.nan)
+    exp = xp.exp(shifted)
+    is_first = class_indices(x) == xp.argmax(x, axis=-1, keepdims=True)
+    rest = total(xp.where(is_first, 0.0, exp))
+    return Peak(maximum, is_first, shifted, exp, rest)
+
+
+def logits_to_rows(x: Array, axes: Axes, where: Array | None) -> Array:
+    """Rows in the dtype to compute in, -inf in every class that is not in."""
+    x = cast(x, accumulation_dtype(x))
+    if where is not None:
+        x = namespace(x).where(where, x, -math.inf)
+    return to_rows(x, axes)
+
+
+def masked(v: Array, x: Array) -> Array:
+    """Rows of a tangent or cotangent, 0 in the impossible classes of the rows x, which take no part."""
+    return namespace(x).where(x == -math.inf, 0.0, v)
+
+
+def _rule(
+    value: Callable[[Array], Array],
+    vjp: Callable[[Array, Array], Array],
+    jvp: Callable[[Array, Array], Array],
+    value_and_gradient: Rule | None = None,
+) -> Rule:
+    """A rule for arrays of any layout and dtype, from functions of rows: value(x), vjp(g, x) and jvp(v, x)."""
+
+    def enter(v: Array, rows: Array, axes: Axes, keepdims: bool = True) -> Array:
+        return to_rows(cast(v if keepdims else keep_axes(v, axes), rows.dtype), axes)
+
+    def leave(rows: Array, x: Array, axes: Axes, keepdims: bool = True) -> Array:
+        y = cast(from_rows(rows, axes, x.shape), x.dtype if is_floating(x) else rows.dtype)
+        return y if keepdims else drop_axes(y, axes)
+
+    def rule_value(x: Array, *, axes: Axes, where: Array | None, keepdims: bool) -> Array:
+        return leave(value(logits_to_rows(x, axes, where)), x, axes, keepdims)
+
+    def rule_vjp(
+        cotangents: tuple[Array], wanted: object, x: Array, *, axes: Axes, where: Array | None, keepdims: bool
+    ) -> tuple[Array]:
+        rows = logits_to_rows(x, axes, where)
+        return (leave(vjp(enter(cotangents[0], rows, axes, keepdims), rows), x, axes),)
+
+    def rule_jvp(
+        tangents: tuple[Array], x: Array, *, axes: Axes, where: Array | None, keepdims: bool
+    ) -> tuple[Array, Array]:
+        rows = logits_to_rows(x, axes, where)
+        tangent = leave(jvp(enter(tangents[0], rows, axes), rows), x, axes, keepdims)
+        return rule(x, axes=axes, where=where, keepdims=keepdims), tangent
+
+    rule = Rule(rule_value, rule_vjp, rule_jvp, value_and_gradient)
+    return rule
+
+
+def of_rows(rule: Rule, x: Array) -> Array:
+    """A rule of this page applied to rows, differentiable to any order."""
+    return rule(x, axes=(x.ndim - 1,), where=None, keepdims=True)
+
+
+def _softmax_value(x: Array) -> Array:
+    peak = split(x)
+    return peak.exp / (1.0 + peak.rest)
+
+
+def _softmax_derivative(v: Array, x: Array) -> Array:
+    y, v = of_rows(SOFTMAX, x), masked(v, x)
+    return y * (v - total(y * v))
+
+
+SOFTMAX = _rule(_softmax_value, vjp=_softmax_derivative, jvp=_softmax_derivative)
+
+
+def _log_softmax_value(x: Array) -> Array:
+    peak = split(x)
+    return peak.shifted - namespace(x).log1p(peak.rest)
+
+
+def _log_softmax_vjp(g: Array, x: Array) -> Array:
+    g = masked(g, x)
+    return g - of_rows(SOFTMAX, x) * total(g)
+
+
+def _log_softmax_jvp(v: Array, x: Array) -> Array:
+    return masked(v - total(of_rows(SOFTMAX, x) * masked(v, x)), x)
+
+
+LOG_SOFTMAX = _rule(_log_softmax_value, _log_softmax_vjp, _log_softmax_jvp)
+
+
+def _logsumexp_value(x: Array) -> Array:
+    xp, peak = namespace(x), split(x)
+    return xp.where(xp.isfinite(peak.maximum), peak.maximum + xp.log1p(peak.rest), peak.maximum)
+
+
+def _logsumexp_vjp(g: Array, x: Array) -> Array:
+    return g * of_rows(SOFTMAX, x)
+
+
+def _logsumexp_jvp(v: Array, x: Array) -> Array:
+    return total(of_rows(SOFTMAX, x) * masked(v, x))
+
+
+# The gradient of logsumexp is softmax, so the two of them together need no derivative that is not above.
+
+
+def _both_value(x: Array, *, wanted: Wanted, axes: Axes, where: Array | None, keepdims: bool) -> tuple[Array, ...]:
+    value = LOGSUMEXP.value(x, axes=axes, where=where, keepdims=keepdims)
+    return (value, *(SOFTMAX.value(x, axes=axes, where=where, keepdims=True) for _ in wanted))
+
+
+def _both_vjp(
+    cotangents: tuple[Array | None, ...], needed: Wanted, x: Array, *, wanted: Wanted, axes: Axes, where: Array | None,
+    keepdims: bool,
+) -> tuple[Array]:
+    of_value, *of_gradient = cotangents
+    parts = [] if of_value is None else [LOGSUMEXP.vjp((of_value,), needed, x, axes=axes, where=where, keepdims=keepdims)]
+    parts += [SOFTMAX.vjp((u,), needed, x, axes=axes, where=where, keepdims=True) for u in of_gradient if u is not None]
+    return (sum([gradient for (gradient,) in parts]),)
+
+
+def _both_jvp(
+    tangents: tuple[Array], x: Array, *, wanted: Wanted, axes: Axes, where: Array | None, keepdims: bool
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    pairs = [LOGSUMEXP.jvp(tangents, x, axes=axes, where=where, keepdims=keepdims)]
+    pairs += [SOFTMAX.jvp(tangents, x, axes=axes, where=where, keepdims=True) for _ in wanted]
+    values, moved = zip(*pairs, strict=True)
+    return values, moved
+
+
+LOGSUMEXP = _rule(_logsumexp_value, _logsumexp_vjp, _logsumexp_jvp, Rule(_both_value, _both_vjp, _both_jvp))
+
+
+def check_logits(x: Array, axis: Axis, where: Array | None, name: str = "x") -> Axes:
+    """The class axes of valid arguments, which every public function shares; an error for others."""
+    xp = namespace(**{name: x, "where": where})
+    if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
+        raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
+    if where is not None:
+        if not xp.isdtype(where.dtype, "bool"):
+            raise TypeError(f"where must hold booleans, got {where.dtype}")
+        if not is_broadcastable(tuple(where.shape), tuple(x.shape)):
+            raise ValueError(f"where must broadcast to the shape {tuple(x.shape)} of {name}, got {tuple(where.shape)}")
+    return class_axes(axis, x, name)
+
+
+@differentiable
+def softmax(x: Array, /, *, axis: Axis = -1, where: Array | None = None) -> Call:
+    """Softmax, the probabilities p_j = exp(x_j) / sum_k exp(x_k).
+
+    Parameters
+    ----------
+    x : array of real numbers
+        Logits. float16 and bfloat16 are computed in float32, integers and booleans in the default floating dtype.
+    axis : int, tuple of ints or None
+        The axes of the classes; None means all of them.
+    where : array of booleans, optional
+        Broadcastable to the shape of ``x``. A class that is not in is impossible, as if its logit were -inf.
+
+    Returns
+    -------
+    array
+        Shape of ``x``; its dtype, or the default floating dtype for integers and booleans. Every row sums to one; a
+        row that holds NaN or +inf, or no possible class, is NaN.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not an array of real numbers, ``where`` not one of booleans, or the two come from two libraries.
+    ValueError
+        If ``axis`` names no class, or ``where`` does not broadcast.
+
+    Notes
+    -----
+    p_j = exp(x_j - m) / (1 + rest), where m is the maximum and rest sums exp(x_k - m) over all classes but the first
+    that attains it: Blanchard, Higham and Higham, IMA J. Numer. Anal. 41(4), 2021.
+
+    Examples
+    --------
+    >>> import numpy as np, xpent
+    >>> xpent.softmax(np.asarray([1.0, 2.0, 3.0])).round(8)
+    array([0.09003057, 0.24472847, 0.66524096])
+    """
+    axes = check_logits(x, axis, where)
+    return Call(SOFTMAX, (x,), {"axes": axes, "where": where, "keepdims": True})
+
+
+@differentiable
+def log_softmax(x: Array, /, *, axis: Axis = -1, where: Array | None = None) -> Call:
+    """Logarithm of softmax, log p_j = x_j - log sum_k exp(x_k), in nats.
+
+    Parameters
+    ----------
+    x : array of real numbers
+        Logits. float16 and bfloat16 are computed in float32, integers and booleans in the default floating dtype.
+    axis : int, tuple of ints or None
+        The axes of the classes; None means all of them.
+    where : array of booleans, optional
+        Broadcastable to the shape of ``x``. A class that is not in is impossible, as if its logit were -inf.
+
+    Returns
+    -------
+    array
+        Shape of ``x``; its dtype, or the default floating dtype for integers and booleans. -inf for an impossible
+        class; a row that holds NaN or +inf, or no possible class, is NaN.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not an array of real numbers, ``where`` not one of booleans, or the two come from two libraries.
+    ValueError
+        If ``axis`` names no class, or ``where`` does not broadcast.
+
+    Notes
+    -----
+    log p_j = (x_j - m) - log1p(rest), where m is the maximum and rest sums exp(x_k - m) over all classes but the first
+    that attains it: Blanchard, Higham and Higham, IMA J. Numer. Anal. 41(4), 2021.
+
+    Examples
+    --------
+    >>> import numpy as np, xpent
+    >>> xpent.log_softmax(np.asarray([0.0, 50.0]))
+    array([-5.00000000e+01, -1.92874985e-22])
+    """
+    axes = check_logits(x, axis, where)
+    return Call(LOG_SOFTMAX, (x,), {"axes": axes, "where": where, "keepdims": True})
+
+
+@differentiable
+def logsumexp(x: Array, /, *, axis: Axis = -1, keepdims: bool = False, where: Array | None = None) -> Call:
+    """Logarithm of a sum of exponentials, log sum_j exp(x_j), in nats.
+
+    Parameters
+    ----------
+    x : array of real numbers
+        float16 and bfloat16 are computed in float32, integers and booleans in the default floating dtype.
+    axis : int, tuple of ints or None
+        The axes summed over; None means all of them.
+    keepdims : bool
+        Whether to keep the axes summed over, as axes of length one.
+    where : array of booleans, optional
+        Broadcastable to the shape of ``x``. What is not in is left out of the sum.
+
+    Returns
+    -------
+    array
+        Shape of ``x`` without ``axis`` (of length one with ``keepdims``); its dtype, or the default floating dtype for
+        integers and booleans. NaN if a NaN is in the sum, else +inf if a +inf is, and -inf for a sum of zeros, where
+        the gradient is NaN.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not an array of real numbers, ``where`` not one of booleans, or the two come from two libraries.
+    ValueError
+        If ``axis`` names nothing to sum over, or ``where`` does not broadcast.
+
+    Notes
+    -----
+    m + log1p(rest), where m is the maximum and rest sums exp(x_k - m) over all entries but the first that attains it:
+    Blanchard, Higham and Higham, IMA J. Numer. Anal. 41(4), 2021.
+
+    Examples
+    --------
+    >>> import numpy as np, xpent
+    >>> float(xpent.logsumexp(np.asarray([1000.0, 1000.0])))
+    1000.6931471805599
+    """
+    axes = check_logits(x, axis, where)
+    is_scalar = len(axes) == x.ndim and not keepdims
+    return Call(LOGSUMEXP, (x,), {"axes": axes, "where": where, "keepdims": bool(keepdims)}, is_scalar)
+
+
+def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
+    """Jacobian of softmax, dp_i / dx_j = p_i (1 - p_i) on the diagonal and -p_i p_j off it.
+
+    Parameters
+    ----------
+    x : array of real numbers
+        Logits with C classes along ``axis``.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    array
+        Shape of ``x`` without ``axis``, followed by (C, C); the dtype softmax returns.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not an array of real numbers or ``axis`` is not an int.
+    ValueError
+        If ``x`` has no such axis, or no class along it.
+
+    Notes
+    -----
+    diag(p) - p p^T. For the first maximum, 1 - p_i is the sum of the other probabilities, which loses nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, xpent
+    >>> xpent.softmax_jacobian(np.asarray([0.0, 0.0]))
+    array([[ 0.25, -0.25],
+           [-0.25,  0.25]])
+    """
+    if not isinstance(axis, int):
+        raise TypeError(f"axis must be an int, got {axis!r}")
+    axes = check_logits(x, axis, None)
+    xp = namespace(x)
+    rows = logits_to_rows(x, axes, None)
+    p = of_rows(SOFTMAX, rows)
+    is_first = class_indices(rows) == xp.argmax(rows, axis=-1, keepdims=True)
+    complement = xp.where(is_first, total(xp.where(is_first, 0.0, p)), 1.0 - p)
+    index = class_indices(rows)
+    jacobian = xp.where(
+        index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :]
+    )
+    return cast(jacobian, x.dtype if is_floating(x) else rows.dtype)

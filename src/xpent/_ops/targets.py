@@ -1,0 +1,114 @@
+"""Targets: indices or distributions, ignoring, smoothing, weights."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from typing import NamedTuple
+
+from xpent._backends.arrays import Array, cast, class_indices, index_dtype, is_visible, namespace
+from xpent._ops.layout import Axes, batch_shape, to_rows, total
+
+
+class Targets(NamedTuple):
+    """Targets of rows of logits."""
+
+    weight: Array  # q_j w_j, smoothed; 0 in a row that is not counted, NaN for an index that names no class; (..., C)
+    slope: Array  # d weight_j / d target_j = (1 - label_smoothing) w_j; (C,)
+    is_counted: Array | None  # whether a row is counted: not ignored, nor of weight 0; (..., 1), None for all
+    row_weight: Array  # what mean sums and divides by, 0 in a row that is not counted; (..., 1)
+
+
+def are_indices(targets: Array, logits: Array, axes: Axes) -> bool:
+    """Whether targets are class indices rather than distributions over the classes, told by their shape."""
+    xp = namespace(targets)
+    shape, batch = tuple(logits.shape), batch_shape(logits.shape, axes)
+    if tuple(targets.shape) == batch:
+        if not xp.isdtype(targets.dtype, "integral"):
+            raise TypeError(f"class indices must be integers, got {targets.dtype}")
+        return True
+    if tuple(targets.shape) == shape:
+        if not xp.isdtype(targets.dtype, ("real floating", "integral", "bool")):
+            raise TypeError(f"a distribution over the classes must hold real numbers, got {targets.dtype}")
+        return False
+    raise ValueError(
+        f"for logits of shape {shape}, targets must have the shape {batch} (class indices) or {shape} "
+        f"(a distribution over the classes), got {tuple(targets.shape)}"
+    )
+
+
+def check_indices(targets: Array, class_count: int, ignore_index: int | None) -> None:
+    """Raise for an index that names no class, where the data can be looked at for free."""
+    if not is_visible(targets):
+        return
+    xp = namespace(targets)
+    index = cast(targets, index_dtype(targets))
+    is_missing = ~(_is_ignored(index, targets, ignore_index) | _names_class(index, class_count))
+    if not xp.any(is_missing):
+        return
+    flat = int(xp.argmax(xp.reshape(xp.astype(is_missing, index.dtype), (-1,))))
+    position, rest = [], flat
+    for length in reversed(targets.shape):
+        rest, here = divmod(rest, length)
+        position.insert(0, here)
+    value = int(xp.reshape(targets, (-1,))[flat])
+    raise ValueError(f"target {value} at {tuple(position)} is no class: there are {class_count}, numbered from 0")
+
+
+def _names_class(index: Array, class_count: int) -> Array:
+    return (index >= 0) & (index < class_count)
+
+
+def _is_ignored(index: Array, targets: Array, ignore_index: int | None) -> Array:
+    # An index the targets' own dtype cannot hold ignores nothing: 255 in uint8 is not -1.
+    limits = namespace(targets).iinfo(targets.dtype)
+    if ignore_index is None or not limits.min <= ignore_index <= limits.max:
+        return index != index
+    return index == ignore_index
+
+
+def weigh(
+    targets: Array,
+    x: Array,
+    axes: Axes,
+    *,
+    class_weight: Array | None,
+    sample_weight: Array | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+) -> Targets:
+    """The targets of the rows x, in which -inf marks an impossible class."""
+    xp = namespace(x)
+    is_index = targets.ndim == x.ndim - 1
+    conditions = []
+    if is_index:
+        index = cast(targets, index_dtype(targets))[..., None]
+        q = xp.astype(class_indices(x) == index, x.dtype)
+        is_ignored = _is_ignored(index, targets, ignore_index)
+        conditions.append(~is_ignored)
+    else:
+        q = to_rows(cast(targets, x.dtype), axes)
+
+    w = xp.ones_like(class_indices(x), dtype=x.dtype) if class_weight is None else cast(class_weight, x.dtype)
+    weight = q if class_weight is None else q * w
+    row_weight = xp.ones_like(x[..., :1]) if class_weight is None else total(weight)
+    if is_index and not label_smoothing:
+        conditions.append(row_weight != 0.0)
+    if sample_weight is not None:
+        s = cast(sample_weight, x.dtype)[..., None]
+        row_weight = row_weight * s
+        conditions.append(s != 0.0)
+    is_counted = functools.reduce(operator.and_, conditions) if conditions else None
+
+    if label_smoothing:
+        is_possible = xp.astype(x != -math.inf, x.dtype)
+        smooth = label_smoothing / total(is_possible) * is_possible
+        weight = (1.0 - label_smoothing) * weight + smooth * w
+    if is_index:
+        is_missing = ~(is_ignored | _names_class(index, x.shape[-1]))
+        is_counted = is_counted | is_missing
+        weight = xp.where(is_missing, math.nan, weight)
+    if is_counted is not None:
+        weight, row_weight = xp.where(is_counted, weight, 0.0), xp.where(is_counted, row_weight, 0.0)
+    return Targets(weight, (1.0 - label_smoothing) * w, is_counted, row_weight)
