@@ -109,17 +109,18 @@ def contiguous(x: Array) -> Array:
     return x if is_torch(x) or not array_api_compat.is_numpy_array(x) else sys.modules["numpy"].ascontiguousarray(x)
 
 
-def is_visible(x: Array) -> bool:
-    """Whether the data can be looked at for free: on a CPU, and not traced."""
+def visible(x: Array) -> Array | None:
+    """An array with the same data where it can be looked at for free, on a CPU and not traced; else None."""
     if is_torch(x):
         from xpent._backends import torch
 
-        return torch.is_visible(x)
+        return torch.visible(x)
     if is_jax(x):
         from xpent._backends import jax
 
-        return jax.is_visible(x)
-    return bool(array_api_compat.is_numpy_array(x)) or _namespace("x", x).__name__ == "array_api_strict"
+        return jax.visible(x)
+    is_eager = array_api_compat.is_numpy_array(x) or array_api_compat.is_array_api_strict_namespace(namespace(x))
+    return x if is_eager else None
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:

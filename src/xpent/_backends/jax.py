@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from xpent._backends.arrays import Array
 
 
-def is_visible(x: jax.Array) -> bool:
-    """Whether the data can be looked at for free: a concrete array on the CPU of this process."""
-    return (
-        not isinstance(x, jax.core.Tracer)
-        and x.is_fully_addressable
-        and all(device.platform == "cpu" for device in x.devices())
-    )
+def visible(x: jax.Array) -> Any:
+    """The data as a NumPy array if it lies on a CPU of this process, else None.
+
+    Under jit even what is done with a concrete JAX array is traced.
+    """
+    if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable:
+        return None
+    return np.asarray(x) if all(device.platform == "cpu" for device in x.devices()) else None
 
 
 def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:

@@ -8,18 +8,15 @@ from typing import Any
 
 import array_api_compat.torch as namespace
 import torch
+from torch.autograd import forward_ad
 
 from xpent._backends.arrays import Array
 
 
-def is_visible(x: torch.Tensor) -> bool:
-    """Whether the data can be looked at for free: a plain tensor on the CPU, neither compiled nor vmapped."""
-    return (
-        not torch.compiler.is_compiling()
-        and type(x) is torch.Tensor
-        and x.device.type == "cpu"
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )
+def visible(x: torch.Tensor) -> torch.Tensor | None:
+    """The tensor if it is a plain one on the CPU, neither compiled nor vmapped, else None."""
+    is_plain = not torch.compiler.is_compiling() and type(x) is torch.Tensor and x.device.type == "cpu"
+    return x if is_plain and not torch._C._functorch.is_functorch_wrapped_tensor(x) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +75,10 @@ class _EvaluateForward(_Evaluate):
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Any) -> Any:
         moved = ctx.job.primals_only(tangents, lambda tangent: tangent is not None)
-        primals, constants = ctx.job.split(ctx.saved_tensors)
-        return _contiguous(ctx.job.rule.jvp(tuple(moved), *primals, **constants, **ctx.job.options)[1])
+        # PyTorch turns forward mode off in here, and an outer jvp or jacfwd would silently see a derivative of zero.
+        with forward_ad._set_fwd_grad_enabled(True):
+            primals, constants = ctx.job.split([forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors])
+            return _contiguous(ctx.job.rule.jvp(tuple(moved), *primals, **constants, **ctx.job.options)[1])
 
 
 def _contiguous(outputs: Any) -> Any:
@@ -89,5 +88,10 @@ def _contiguous(outputs: Any) -> Any:
 
 def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:
     """Evaluate a rule so that autograd and torch.func differentiate it through its own derivatives."""
-    function = _Evaluate if torch.compiler.is_compiling() else _EvaluateForward
-    return function.apply(_Job(rule, options, tuple(constants)), *primals, *constants.values())
+    arrays = (*primals, *constants.values())
+    if not torch.compiler.is_compiling():
+        return _EvaluateForward.apply(_Job(rule, options, tuple(constants)), *arrays)
+    if torch.is_grad_enabled() and any([array.requires_grad for array in arrays]):
+        return _Evaluate.apply(_Job(rule, options, tuple(constants)), *arrays)
+    # torch.compile would do the same, but for a variable number of arguments it fails.
+    return rule.value(*primals, **constants, **options)

@@ -140,9 +140,11 @@ def _value(logits: Array, targets: Array, **keywords: Any) -> Array:
 
 def _times(v: Array, gradient: Array) -> Array:
     """v * gradient, linear in v, where 0 times an infinite gradient is 0: an impossible target of which nothing moves."""
+    # Twice the largest number, for a compiler may fold v * c * c for a constant c into v * inf.
     xp = namespace(gradient)
-    v, largest, is_infinite = cast(v, gradient.dtype), float(xp.finfo(gradient.dtype).max), xp.isinf(gradient)
-    infinite = xp.where(gradient > 0.0, v, -v) * largest * largest
+    v, is_infinite = cast(v, gradient.dtype), xp.isinf(gradient)
+    large = xp.where(is_infinite, float(xp.finfo(gradient.dtype).max), xp.zeros_like(gradient))
+    infinite = v * large * xp.where(gradient > 0.0, large, -large)
     return xp.where(is_infinite, infinite, v * xp.where(is_infinite, 0.0, gradient))
 
 

@@ -7,7 +7,7 @@ import math
 import operator
 from typing import NamedTuple
 
-from xpent._backends.arrays import Array, cast, class_indices, index_dtype, is_visible, namespace
+from xpent._backends.arrays import Array, cast, class_indices, index_dtype, namespace, visible
 from xpent._ops.layout import Axes, batch_shape, to_rows, total
 
 
@@ -40,7 +40,8 @@ def are_indices(targets: Array, logits: Array, axes: Axes) -> bool:
 
 def check_indices(targets: Array, class_count: int, ignore_index: int | None) -> None:
     """Raise for an index that names no class, where the data can be looked at for free."""
-    if not is_visible(targets):
+    targets = visible(targets)
+    if targets is None:
         return
     xp = namespace(targets)
     index = cast(targets, index_dtype(targets))
