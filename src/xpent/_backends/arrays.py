@@ -109,6 +109,20 @@ def contiguous(x: Array) -> Array:
     return x if is_torch(x) or not array_api_compat.is_numpy_array(x) else sys.modules["numpy"].ascontiguousarray(x)
 
 
+def exp_terms(x: Array) -> tuple[Array, Array, float]:
+    """exp(x) for x <= 0, and terms to be summed in its place with the unit they are in.
+
+    XLA on a CPU flushes subnormal numbers to zero, which is fine for one exp(x) but not for a sum of many of them:
+    there the terms are (2**32 exp(x / 2))**2, in units of 2**-64.
+    """
+    exp = namespace(x).exp
+    if not is_jax(x):
+        terms = exp(x)
+        return terms, terms, 1.0
+    root = exp(0.5 * x)
+    return root * root, (2.0**32 * root) * (2.0**32 * root), 2.0**-64
+
+
 def visible(x: Array) -> Array | None:
     """An array with the same data where it can be looked at for free, on a CPU and not traced; else None."""
     if is_torch(x):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from xpent._backends.arrays import Array, accumulation_dtype, cast, class_indices, is_floating, namespace
+from xpent._backends.arrays import Array, accumulation_dtype, cast, class_indices, exp_terms, is_floating, namespace
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
 from xpent._ops.layout import Axes, Axis, class_axes, drop_axes, from_rows, is_broadcastable, keep_axes, to_rows, total
 
@@ -32,10 +32,9 @@ def split(x: Array) -> Peak:
     xp = namespace(x)
     maximum = xp.max(x, axis=-1, keepdims=True)
     shifted = x - xp.where(xp.isfinite(maximum), maximum, math.nan)
-    exp = xp.exp(shifted)
     is_first = class_indices(x) == xp.argmax(x, axis=-1, keepdims=True)
-    rest = total(xp.where(is_first, 0.0, exp))
-    return Peak(maximum, is_first, shifted, exp, rest)
+    exp, terms, unit = exp_terms(shifted)
+    return Peak(maximum, is_first, shifted, exp, unit * total(xp.where(is_first, 0.0, terms)))
 
 
 def logits_to_rows(x: Array, axes: Axes, where: Array | None) -> Array:

@@ -1,0 +1,145 @@
+"""One fixture, ``xp``: every test that takes it runs on every library, dtype and device asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+MODULES = {
+    "numpy": "numpy",
+    "array-api-strict": "array_api_strict",
+    "torch": "torch",
+    "jax": "jax",
+    "jax-jit": "jax",
+    "cupy": "cupy",
+    "dask": "dask.array",
+}
+ONLY_ON_REQUEST = {"cupy", "dask"}
+DTYPES = {
+    "torch": ("float64", "float32", "float16", "bfloat16"),
+    "jax": ("float64", "float32", "float16", "bfloat16"),
+    "jax-jit": ("float64", "float32", "float16", "bfloat16"),
+    "array-api-strict": ("float64", "float32"),
+}
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("xpent")
+    group.addoption(
+        "--backend", action="append", choices=list(MODULES), help="library to test on, repeatable; default: all found"
+    )
+    group.addoption("--device", default="cpu", help="device to test on, as the library names it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for backend in config.getoption("--backend") or ():
+        if not _is_installed(backend):
+            raise pytest.UsageError(f"--backend {backend}: {MODULES[backend]} is not installed")
+    backends = _backends(config)
+    if "jax" in backends or "jax-jit" in backends:
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_numpy_dtype_promotion", "strict")
+    if "array-api-strict" in backends:
+        import array_api_strict
+
+        array_api_strict.set_array_api_strict_flags(
+            boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+        )
+
+
+def _is_installed(backend: str) -> bool:
+    return importlib.util.find_spec(MODULES[backend].partition(".")[0]) is not None
+
+
+def _backends(config: pytest.Config) -> list[str]:
+    asked = config.getoption("--backend")
+    return asked or [name for name in MODULES if name not in ONLY_ON_REQUEST and _is_installed(name)]
+
+
+@dataclass(frozen=True)
+class Library:
+    """An array library, with the floating-point dtype and the device a test runs on."""
+
+    name: str
+    dtype_name: str
+    device: str
+
+    @property
+    def module(self) -> Any:
+        return importlib.import_module("jax.numpy" if self.name.startswith("jax") else MODULES[self.name])
+
+    @property
+    def u(self) -> float:
+        """Half the machine epsilon of the dtype."""
+        return EPSILON[self.dtype_name] / 2
+
+    @property
+    def u_computed(self) -> float:
+        """Half the machine epsilon of the dtype computed in, which losses come back in."""
+        return min(self.u, EPSILON["float32"] / 2)
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether `call` hides the data from the function."""
+        return self.name in ("jax-jit", "dask") or self.device != "cpu"
+
+    def asarray(self, values: Any, dtype: str | None = None) -> Any:
+        """An array of floats in the dtype under test, of anything else as NumPy would have it, or of the dtype named."""
+        values = np.asarray(values)
+        dtype = dtype or (self.dtype_name if values.dtype.kind == "f" else str(values.dtype))
+        if self.name == "numpy":
+            array = np.array(values, dtype=dtype)
+            array.flags.writeable = False
+            return array
+        if self.name == "torch":
+            return self.module.tensor(values.tolist(), dtype=getattr(self.module, dtype), device=self.device)
+        if self.name.startswith("jax"):
+            import jax
+
+            return jax.device_put(self.module.asarray(values, dtype=dtype), jax.devices(self.device)[0])
+        return self.module.asarray(values, dtype=getattr(self.module, dtype))
+
+    def to_numpy(self, array: Any) -> Any:
+        """The same numbers in a NumPy array, floats as float64."""
+        if self.name == "torch":
+            array = array.detach().cpu()
+            return (array.double() if array.is_floating_point() else array).numpy()
+        if self.name == "cupy":
+            array = array.get()
+        if self.name == "dask":
+            array = array.compute()
+        array = np.asarray(array)
+        return array if array.dtype.kind in "biu" else array.astype(np.float64)
+
+    def dtype_of(self, array: Any) -> str:
+        return str(array.dtype).rpartition(".")[2]
+
+    def call(self, function: Any, *arrays: Any, **options: Any) -> Any:
+        """``function(*arrays, **options)``, under jit where that is what is tested; its arrays are traced, then."""
+        if self.name != "jax-jit":
+            return function(*arrays, **options)
+        import jax
+
+        constants = {name: value for name, value in options.items() if isinstance(value, jax.Array)}
+        static = {name: value for name, value in options.items() if name not in constants}
+        return jax.jit(lambda arrays, constants: function(*arrays, **constants, **static))(arrays, constants)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "xp" not in metafunc.fixturenames:
+        return
+    device = metafunc.config.getoption("--device")
+    libraries = [
+        Library(name, dtype, device)
+        for name in _backends(metafunc.config)
+        for dtype in DTYPES.get(name, ("float64", "float32", "float16"))
+    ]
+    metafunc.parametrize("xp", libraries, ids=lambda library: f"{library.name}-{library.dtype_name}")

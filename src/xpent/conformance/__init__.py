@@ -1,0 +1,1 @@
+"""Conformance: is an implementation right, case by case, against exact values?"""
