@@ -92,7 +92,7 @@ class Library:
         return self.name in ("jax-jit", "dask") or self.device != "cpu"
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
-        """An array of floats in the dtype under test, of anything else as NumPy would have it, or of the dtype named."""
+        """An array, of floats in the dtype under test unless one is named, else as NumPy would have it."""
         values = np.asarray(values)
         dtype = dtype or (self.dtype_name if values.dtype.kind == "f" else str(values.dtype))
         if self.name == "numpy":

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xpent._backends.arrays import Array, cast, is_floating, namespace, quiet
+from xpent._backends.arrays import Array, cast, common_namespace, is_floating, quiet
 from xpent._backends.differentiable import Call, Differentiable, Rule, Wanted, differentiable
 
 Argnums = int | tuple[int, ...]
 
 
-def vjp(function: Differentiable, /, *primals: Array, **options: Any) -> tuple[Any, Callable[[Any], tuple[Array, ...]]]:
+def vjp(
+    function: Differentiable[...], /, *primals: Array, **options: Any
+) -> tuple[Any, Callable[[Any], tuple[Array, ...]]]:
     """Value of a function and its pullback, the product of a cotangent with the Jacobian.
 
     Parameters
@@ -58,7 +60,9 @@ def vjp(function: Differentiable, /, *primals: Array, **options: Any) -> tuple[A
     def pullback(cotangent: Any) -> tuple[Array, ...]:
         outputs, cotangents = _flatten(value), _flatten(cotangent)
         if len(outputs) != len(cotangents):
-            raise ValueError(f"cotangent must have the structure of the value, {len(outputs)} arrays, got {cotangent!r}")
+            raise ValueError(
+                f"cotangent must have the structure of the value, {len(outputs)} arrays, got {cotangent!r}"
+            )
         for output, part in zip(outputs, cotangents, strict=True):
             _check_moved("cotangent", part, output)
         with quiet():
@@ -68,7 +72,7 @@ def vjp(function: Differentiable, /, *primals: Array, **options: Any) -> tuple[A
 
 
 def jvp(
-    function: Differentiable, /, primals: Sequence[Array], tangents: Sequence[Array | None], **options: Any
+    function: Differentiable[...], /, primals: Sequence[Array], tangents: Sequence[Array | None], **options: Any
 ) -> tuple[Any, Any]:
     """Value of a function and its pushforward, the product of the Jacobian with tangents.
 
@@ -125,7 +129,7 @@ def jvp(
         return call.structure(value), call.structure(tangent)
 
 
-def value_and_grad(function: Differentiable, /, argnums: Argnums = 0) -> Differentiable:
+def value_and_grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiable[...]:
     """Make a function that returns the value of a scalar function and its gradient, in one pass.
 
     Parameters
@@ -163,7 +167,7 @@ def value_and_grad(function: Differentiable, /, argnums: Argnums = 0) -> Differe
     return _gradient_function(function, argnums, "value_and_grad")
 
 
-def grad(function: Differentiable, /, argnums: Argnums = 0) -> Differentiable:
+def grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiable[...]:
     """Make a function that returns the gradient of a scalar function.
 
     Parameters
@@ -196,7 +200,7 @@ def grad(function: Differentiable, /, argnums: Argnums = 0) -> Differentiable:
     return _gradient_function(function, argnums, "grad")
 
 
-def _bind(function: Differentiable, primals: tuple[Array, ...], options: dict[str, Any]) -> Call:
+def _bind(function: Differentiable[...], primals: tuple[Array, ...], options: dict[str, Any]) -> Call:
     bind = getattr(function, "bind", None)
     if bind is None:
         raise TypeError(
@@ -210,7 +214,7 @@ def _bind(function: Differentiable, primals: tuple[Array, ...], options: dict[st
 def _check_moved(name: str, moved: Array, like: Array) -> None:
     if not is_floating(like):
         raise TypeError(f"{name} must be None for integers, which do not move: they are {like.dtype}")
-    namespace(**{name: moved, "its primal": like})
+    common_namespace(**{name: moved, "its primal": like})
     if not is_floating(moved):
         raise TypeError(f"{name} must hold floating-point numbers, got {moved.dtype}")
     if tuple(moved.shape) != tuple(like.shape):
@@ -223,7 +227,7 @@ def _flatten(structure: Any) -> tuple[Array, ...]:
     return (structure,)
 
 
-def _gradient_function(function: Differentiable, argnums: Argnums, name: str) -> Differentiable:
+def _gradient_function(function: Differentiable[...], argnums: Argnums, name: str) -> Differentiable[...]:
     wanted = argnums if isinstance(argnums, tuple) else (argnums,)
     if not wanted or not all(isinstance(i, int) for i in wanted):
         raise TypeError(f"argnums must be an int or a tuple of ints, got {argnums!r}")

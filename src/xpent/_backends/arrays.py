@@ -13,10 +13,15 @@ Array: TypeAlias = Any
 DType: TypeAlias = Any
 
 
-def namespace(*unnamed: Array, **named: Array | None) -> ModuleType:
-    """The one array API namespace of all the arrays; those that are None are left out."""
-    arrays = {**{"array": array for array in unnamed}, **named}
-    spaces = {name: _namespace(name, array) for name, array in arrays.items() if array is not None}
+def namespace(x: Array) -> ModuleType:
+    """The array API namespace of an array."""
+    return _namespace("x", x)
+
+
+def common_namespace(**arrays: Array | None) -> ModuleType:
+    """The array API namespace that all the arrays share, on one device; those that are None are left out."""
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    spaces = {name: _namespace(name, array) for name, array in arrays.items()}
     first, xp = next(iter(spaces.items()))
     for name, space in spaces.items():
         if space is not xp:
@@ -24,7 +29,11 @@ def namespace(*unnamed: Array, **named: Array | None) -> ModuleType:
                 f"all arrays must come from one library: {first} is {_kind(arrays[first])}, "
                 f"{name} is {_kind(arrays[name])}"
             )
-    _check_devices({name: arrays[name] for name in spaces})
+    # JAX moves what it may move and names the devices itself where it may not; a tracer has no device.
+    devices = {name: _device(array) for name, array in arrays.items()}
+    if len(set(devices.values())) > 1:
+        listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"all arrays must be on one device, got {listed}")
     return xp
 
 
@@ -32,7 +41,7 @@ def _namespace(name: str, array: Array) -> ModuleType:
     if is_torch(array):
         from xpent._backends import torch
 
-        return torch.namespace
+        return torch.xp
     try:
         space: ModuleType = array_api_compat.array_namespace(array)
     except TypeError:
@@ -47,16 +56,8 @@ def _kind(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _check_devices(arrays: dict[str, Array]) -> None:
-    # JAX moves what it may move and names the devices itself where it may not; a tracer has no device.
-    devices = {name: _device(array) for name, array in arrays.items()}
-    if len(set(devices.values())) > 1:
-        listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
-        raise ValueError(f"all arrays must be on one device, got {listed}")
-
-
 def is_torch(value: Any) -> bool:
-    """Whether the value is a torch tensor. (torch.compile warns of the cache behind array-api-compat's answer.)"""
+    """Whether the value is a torch tensor, without the cache of array-api-compat, which torch.compile warns of."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 

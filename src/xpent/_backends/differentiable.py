@@ -6,11 +6,12 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, ParamSpec, Protocol
 
 from xpent._backends.arrays import Array, is_array, is_jax, is_torch, quiet
 
 Wanted = tuple[int, ...]
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +25,11 @@ class Rule:
     ``value(*primals, **keywords)``
         the output, an array or a tuple of arrays.
     ``vjp(cotangents, wanted, *primals, **keywords)``
-        the cotangents of the primals whose positions are in ``wanted``, given a tuple with one cotangent per output, None for zero.
+        the cotangents of the primals whose positions are in ``wanted``, given a tuple of one per output, None for
+        zero.
     ``jvp(tangents, *primals, **keywords)``
-        the output and its tangent, given one tangent per primal, None where it does not move. Linear in the tangents.
+        the output and its tangent, linear in the tangents, of which one is given per primal, None where it does
+        not move.
     ``value_and_gradient``
         a rule with one more keyword, ``wanted``, and the outputs (value, one gradient for each position in
         ``wanted``), in the dtype computed in. The gradient is that of the sum of the values.
@@ -65,20 +68,21 @@ class Call(NamedTuple):
         return self.structure(self.rule(*self.primals, **self.keywords))
 
 
-class Differentiable(Protocol):
+class Differentiable(Protocol[P]):
     """A public function that can also say, as a `Call`, what it is about to compute."""
 
     __name__: str
-    bind: Callable[..., Call]
+    bind: Callable[P, Call]
 
-    def __call__(self, *primals: Array, **options: Any) -> Array: ...
+    def __call__(self, *primals: P.args, **options: P.kwargs) -> Any:
+        """Compute it."""
 
 
-def differentiable(bind: Callable[..., Call]) -> Differentiable:
+def differentiable(bind: Callable[P, Call]) -> Differentiable[P]:
     """Make a public function of one that checks its arguments and returns the `Call` to evaluate."""
 
     @functools.wraps(bind)
-    def function(*primals: Array, **options: Any) -> Array:
+    def function(*primals: P.args, **options: P.kwargs) -> Any:
         return bind(*primals, **options).evaluate()
 
     signature = inspect.signature(bind).replace(return_annotation="Array")

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import array_api_compat.torch as namespace
+import array_api_compat.torch as xp
 import torch
 from torch.autograd import forward_ad
 
 from xpent._backends.arrays import Array
+
+__all__ = ["apply", "visible", "xp"]
 
 
 def visible(x: torch.Tensor) -> torch.Tensor | None:
@@ -50,7 +52,7 @@ class _Evaluate(torch.autograd.Function):
         return _contiguous(job.rule.value(*primals, **constants, **job.options))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
         ctx.job, *arrays = inputs
         ctx.save_for_backward(*arrays)
         ctx.save_for_forward(*arrays)
@@ -77,7 +79,7 @@ class _EvaluateForward(_Evaluate):
         moved = ctx.job.primals_only(tangents, lambda tangent: tangent is not None)
         # PyTorch turns forward mode off in here, and an outer jvp or jacfwd would silently see a derivative of zero.
         with forward_ad._set_fwd_grad_enabled(True):
-            primals, constants = ctx.job.split([forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors])
+            primals, constants = ctx.job.split([forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors])  # type: ignore[no-untyped-call]
             return _contiguous(ctx.job.rule.jvp(tuple(moved), *primals, **constants, **ctx.job.options)[1])
 
 
@@ -90,8 +92,8 @@ def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], op
     """Evaluate a rule so that autograd and torch.func differentiate it through its own derivatives."""
     arrays = (*primals, *constants.values())
     if not torch.compiler.is_compiling():
-        return _EvaluateForward.apply(_Job(rule, options, tuple(constants)), *arrays)
-    if torch.is_grad_enabled() and any([array.requires_grad for array in arrays]):
-        return _Evaluate.apply(_Job(rule, options, tuple(constants)), *arrays)
+        return _EvaluateForward.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
+    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
+        return _Evaluate.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
     # torch.compile would do the same, but for a variable number of arguments it fails.
     return rule.value(*primals, **constants, **options)

@@ -17,7 +17,7 @@ import operator
 from sys import float_info
 from typing import Any, NamedTuple
 
-from xpent._backends.arrays import Array, cast, namespace
+from xpent._backends.arrays import Array, cast, common_namespace, namespace
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
 from xpent._ops.layout import Axes, Axis, batch_shape, class_count, from_rows, keep_axes, to_rows, total
 from xpent._ops.softmax import LOGSUMEXP, SOFTMAX, check_logits, logits_to_rows, of_rows, split
@@ -139,7 +139,7 @@ def _value(logits: Array, targets: Array, **keywords: Any) -> Array:
 
 
 def _times(v: Array, gradient: Array) -> Array:
-    """v * gradient, linear in v, where 0 times an infinite gradient is 0: an impossible target of which nothing moves."""
+    """v * gradient, linear in v, where 0 times an infinite gradient is 0: impossible targets that do not move."""
     # Twice the largest number, for a compiler may fold v * c * c for a constant c into v * inf.
     xp = namespace(gradient)
     v, is_infinite = cast(v, gradient.dtype), xp.isinf(gradient)
@@ -195,9 +195,7 @@ def _takes_part(rows: Rows) -> Array:
 # tangent is its product with a cotangent, too.
 
 
-def _hessian_product(
-    tangents: Tangents, wanted: Wanted, logits: Array, targets: Array, **keywords: Any
-) -> list[Array]:
+def _hessian_product(tangents: Tangents, wanted: Wanted, logits: Array, targets: Array, **keywords: Any) -> list[Array]:
     xp = namespace(logits)
     rows = _rows(logits, targets, **keywords)
     u, d = _enter(tangents, rows)
@@ -223,7 +221,13 @@ def _hessian_product(
 
 
 def _both_vjp(
-    cotangents: tuple[Array | None, ...], needed: Wanted, logits: Array, targets: Array, *, wanted: Wanted, **keywords: Any
+    cotangents: tuple[Array | None, ...],
+    needed: Wanted,
+    logits: Array,
+    targets: Array,
+    *,
+    wanted: Wanted,
+    **keywords: Any,
 ) -> tuple[Array, ...]:
     of_loss, *of_gradients = cotangents
     parts = []
@@ -270,7 +274,7 @@ def _check_normalizer(normalizer: Array | float | None, reduction: str) -> Array
     if reduction == "none":
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
     if isinstance(normalizer, numbers.Real):
-        return _number("normalizer", normalizer, math.ulp(0.0), float_info.max)
+        return _number("normalizer", float(normalizer), math.ulp(0.0), float_info.max)
     _check_weights("normalizer", normalizer, (), "one number")
     return normalizer
 
@@ -353,7 +357,7 @@ def cross_entropy(
     arrays = {"where": where, "class_weight": class_weight, "sample_weight": sample_weight}
     if not isinstance(normalizer, numbers.Real):
         arrays["normalizer"] = normalizer
-    namespace(logits=logits, targets=targets, **arrays)
+    common_namespace(logits=logits, targets=targets, **arrays)
     axes = check_logits(logits, axis, where, "logits")
     has_indices = are_indices(targets, logits, axes)
     classes = class_count(logits.shape, axes)

@@ -10,9 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from xpent._backends.arrays import Array, accumulation_dtype, cast, class_indices, exp_terms, is_floating, namespace
+from xpent._backends.arrays import (
+    Array,
+    accumulation_dtype,
+    cast,
+    class_indices,
+    common_namespace,
+    exp_terms,
+    is_floating,
+    namespace,
+)
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
 from xpent._ops.layout import Axes, Axis, class_axes, drop_axes, from_rows, is_broadcastable, keep_axes, to_rows, total
 
@@ -69,7 +78,7 @@ def _rule(
         return leave(value(logits_to_rows(x, axes, where)), x, axes, keepdims)
 
     def rule_vjp(
-        cotangents: tuple[Array], wanted: object, x: Array, *, axes: Axes, where: Array | None, keepdims: bool
+        cotangents: tuple[Array], _: Wanted, x: Array, *, axes: Axes, where: Array | None, keepdims: bool
     ) -> tuple[Array]:
         rows = logits_to_rows(x, axes, where)
         return (leave(vjp(enter(cotangents[0], rows, axes, keepdims), rows), x, axes),)
@@ -133,31 +142,33 @@ def _logsumexp_jvp(v: Array, x: Array) -> Array:
     return total(of_rows(SOFTMAX, x) * masked(v, x))
 
 
-# The gradient of logsumexp is softmax, so the two of them together need no derivative that is not above.
+# The gradient of logsumexp is softmax, so that the two of them together need no derivative that is not above.
 
 
-def _both_value(x: Array, *, wanted: Wanted, axes: Axes, where: Array | None, keepdims: bool) -> tuple[Array, ...]:
-    value = LOGSUMEXP.value(x, axes=axes, where=where, keepdims=keepdims)
-    return (value, *(SOFTMAX.value(x, axes=axes, where=where, keepdims=True) for _ in wanted))
+def _per_class(layout: dict[str, Any]) -> dict[str, Any]:
+    return {**layout, "keepdims": True}
+
+
+def _both_value(x: Array, *, wanted: Wanted, **layout: Any) -> tuple[Array, ...]:
+    return (LOGSUMEXP.value(x, **layout), *[SOFTMAX.value(x, **_per_class(layout)) for _ in wanted])
 
 
 def _both_vjp(
-    cotangents: tuple[Array | None, ...], needed: Wanted, x: Array, *, wanted: Wanted, axes: Axes, where: Array | None,
-    keepdims: bool,
+    cotangents: tuple[Array | None, ...], needed: Wanted, x: Array, *, wanted: Wanted, **layout: Any
 ) -> tuple[Array]:
     of_value, *of_gradient = cotangents
-    parts = [] if of_value is None else [LOGSUMEXP.vjp((of_value,), needed, x, axes=axes, where=where, keepdims=keepdims)]
-    parts += [SOFTMAX.vjp((u,), needed, x, axes=axes, where=where, keepdims=True) for u in of_gradient if u is not None]
+    parts = [] if of_value is None else [LOGSUMEXP.vjp((of_value,), needed, x, **layout)]
+    for _, u in zip(wanted, of_gradient, strict=True):
+        if u is not None:
+            parts.append(SOFTMAX.vjp((u,), needed, x, **_per_class(layout)))
     return (sum([gradient for (gradient,) in parts]),)
 
 
 def _both_jvp(
-    tangents: tuple[Array], x: Array, *, wanted: Wanted, axes: Axes, where: Array | None, keepdims: bool
+    tangents: tuple[Array], x: Array, *, wanted: Wanted, **layout: Any
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    pairs = [LOGSUMEXP.jvp(tangents, x, axes=axes, where=where, keepdims=keepdims)]
-    pairs += [SOFTMAX.jvp(tangents, x, axes=axes, where=where, keepdims=True) for _ in wanted]
-    values, moved = zip(*pairs, strict=True)
-    return values, moved
+    pairs = [LOGSUMEXP.jvp(tangents, x, **layout), *[SOFTMAX.jvp(tangents, x, **_per_class(layout)) for _ in wanted]]
+    return tuple([value for value, _ in pairs]), tuple([tangent for _, tangent in pairs])
 
 
 LOGSUMEXP = _rule(_logsumexp_value, _logsumexp_vjp, _logsumexp_jvp, Rule(_both_value, _both_vjp, _both_jvp))
@@ -165,7 +176,7 @@ LOGSUMEXP = _rule(_logsumexp_value, _logsumexp_vjp, _logsumexp_jvp, Rule(_both_v
 
 def check_logits(x: Array, axis: Axis, where: Array | None, name: str = "x") -> Axes:
     """The class axes of valid arguments, which every public function shares; an error for others."""
-    xp = namespace(**{name: x, "where": where})
+    xp = common_namespace(**{name: x, "where": where})
     if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
         raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
     if where is not None:
@@ -345,7 +356,5 @@ def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
     is_first = class_indices(rows) == xp.argmax(rows, axis=-1, keepdims=True)
     complement = xp.where(is_first, total(xp.where(is_first, 0.0, p)), 1.0 - p)
     index = class_indices(rows)
-    jacobian = xp.where(
-        index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :]
-    )
+    jacobian = xp.where(index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :])
     return cast(jacobian, x.dtype if is_floating(x) else rows.dtype)

@@ -49,12 +49,13 @@ def check_indices(targets: Array, class_count: int, ignore_index: int | None) ->
     if not xp.any(is_missing):
         return
     flat = int(xp.argmax(xp.reshape(xp.astype(is_missing, index.dtype), (-1,))))
-    position, rest = [], flat
+    position: tuple[int, ...] = ()
+    rest = flat
     for length in reversed(targets.shape):
         rest, here = divmod(rest, length)
-        position.insert(0, here)
+        position = (here, *position)
     value = int(xp.reshape(targets, (-1,))[flat])
-    raise ValueError(f"target {value} at {tuple(position)} is no class: there are {class_count}, numbered from 0")
+    raise ValueError(f"target {value} at {position} is no class: there are {class_count}, numbered from 0")
 
 
 def _names_class(index: Array, class_count: int) -> Array:

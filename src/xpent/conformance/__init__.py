@@ -1,1 +1,1 @@
-"""Conformance: is an implementation right, case by case, against exact values?"""
+"""Whether an implementation is right, case by case, against exact values."""

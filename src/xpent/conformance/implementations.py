@@ -7,6 +7,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,7 @@ class Implementation:
 
     @property
     def name(self) -> str:
+        """Library, version and device."""
         return f"{self.library} {version(self.library)} on {self.device}"
 
 
@@ -52,7 +54,9 @@ def _numpy() -> Iterator[Implementation]:
         "log_softmax": lambda x: scipy.special.log_softmax(x, axis=-1),
         "logsumexp": lambda x: scipy.special.logsumexp(x, axis=-1),
     }
-    yield Implementation("numpy", "cpu", "scipy.special", _with_cross_entropy(own), np.asarray, np.asarray, None, _eager)
+    yield Implementation(
+        "numpy", "cpu", "scipy.special", _with_cross_entropy(own), np.asarray, np.asarray, None, _eager
+    )
 
 
 def _torch() -> Iterator[Implementation]:
@@ -74,17 +78,23 @@ def _torch() -> Iterator[Implementation]:
             device,
             "torch.nn.functional",
             _with_cross_entropy(own, cross_entropy),
-            lambda x, device=device: torch.asarray(np.array(x), device=device),
+            partial(_to_torch, device),
             lambda x: x.detach().cpu().numpy(),
             torch.func,
             _eager,
         )
 
 
+def _to_torch(device: str, x: Numbers) -> Any:
+    import torch
+
+    return torch.asarray(np.array(x), device=device)
+
+
 def _jax() -> Iterator[Implementation]:
     import jax
 
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
     own = {
         "softmax": jax.nn.softmax,
         "log_softmax": jax.nn.log_softmax,
@@ -102,7 +112,7 @@ def _jax() -> Iterator[Implementation]:
             device.platform,
             "jax.nn and optax" if optax else "jax.nn",
             _with_cross_entropy(own, cross_entropy if optax else None),
-            lambda x, device=device: jax.device_put(x, device),
+            partial(jax.device_put, device=device),
             np.asarray,
             jax,
             jax.jit,

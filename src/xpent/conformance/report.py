@@ -20,7 +20,19 @@ from xpent.conformance.checks import DTYPES, Result, check
 from xpent.conformance.digits import Run
 from xpent.conformance.implementations import LIBRARIES, installed
 
-WIDTH = 118
+WIDTH = 120
+LEGEND = f"""\
+u is half the machine epsilon. Errors are relative where no term of a sum can cancel another, else to the sum of the
+absolute values of the terms. 1.7e+07 u in float32 and 9.0e+15 u in float64: not one digit is right.
+
+  by hand   xpent, with xpent.vjp, jvp and grad
+  inside    xpent, differentiated by the library
+  own       the library's own function, differentiated by the library
+  of bound  the largest share of the error allowed that xpent makes use of; it grows with the range of the logits
+
+Margins of the label from {MARGINS[0]:g} to {MARGINS[-1]:g}; offsets {", ".join(f"{offset:g}" for offset in OFFSETS)}; \
+C = {", ".join(map(str, CLASSES))}, else 10.
+"""
 
 
 def run(libraries: tuple[str, ...] = LIBRARIES, *, as_json: bool = False) -> bool:
@@ -87,17 +99,7 @@ def _print_json(results: list[Result], runs: list[Run], skipped: list[str], hold
 def _print_tables(results: list[Result], runs: list[Run], skipped: list[str], holds: bool) -> None:
     console = Console(width=WIDTH)
     console.print(f"\n[bold]xpent {xpent.__version__}[/bold]: largest errors against exact values, in units of u")
-    offsets, classes = (", ".join(f"{value:g}" for value in values) for values in (OFFSETS, CLASSES))
-    console.print(
-        "u is half the machine epsilon. Errors are relative where no term of a sum can cancel another, else to the sum "
-        "of the\nabsolute values of the terms. 1.7e+07 u in float32 and 9.0e+15 u in float64: not one digit is right.\n\n"
-        f"  by hand   xpent, with xpent.vjp, jvp and grad\n"
-        f"  inside    xpent, differentiated by the library\n"
-        f"  own       the library's own function, differentiated by the library\n"
-        f"  of bound  the largest share of the error allowed that xpent makes use of; it grows with the logits' range\n\n"
-        f"Margins of the label from {MARGINS[0]:g} to {MARGINS[-1]:g}; offsets {offsets}; C = {classes}, else 10.\n",
-        highlight=False,
-    )
+    console.print(LEGEND, highlight=False)
     for name, group in groupby(results, key=lambda result: result.implementation):
         console.print(_table(name, list(group)))
     for name in skipped:
@@ -110,7 +112,7 @@ def _print_tables(results: list[Result], runs: list[Run], skipped: list[str], ho
 
 
 def _table(name: str, results: list[Result]) -> Table:
-    table = Table(title=name, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=name, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("function", no_wrap=True)
     table.add_column("quantity", no_wrap=True)
     for dtype in DTYPES:
@@ -136,7 +138,7 @@ def _digits_table(runs: list[Run]) -> Table:
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
-        caption=f"largest difference of the losses to the first line, step by step; allowed {digits.allowed_difference():.1e}",
+        caption=f"difference: the largest to the first line, step by step; allowed {digits.allowed_difference():.1e}",
         caption_justify="left",
     )
     for heading in ("library", "gradient"):

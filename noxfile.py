@@ -1,0 +1,88 @@
+"""The tasks of a developer: `nox` runs the default ones, `nox -l` lists all."""
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "types", "tests-numpy", "tests-torch", "tests-jax"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
+    """Install xpent with extras, and dependency groups."""
+    package = f".[{','.join(extras)}]" if extras else "."
+    session.install("-e", package, *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: the linter and the formatter."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    install(session, "types")
+    session.run("mypy")
+
+
+def run_tests(session: nox.Session, *backends: str) -> None:
+    """Run pytest on some backends."""
+    chosen = [argument for backend in backends for argument in ("--backend", backend)]
+    session.run("pytest", "--numprocesses", "2", *chosen, *session.posargs)
+
+
+@nox.session(name="tests-numpy")
+def tests_numpy(session: nox.Session) -> None:
+    """All tests on NumPy and array-api-strict."""
+    install(session, "test", extras=("check",))
+    run_tests(session, "numpy", "array-api-strict")
+
+
+@nox.session(name="tests-torch")
+def tests_torch(session: nox.Session) -> None:
+    """All tests on PyTorch."""
+    install(session, "test", "torch", extras=("check",))
+    run_tests(session, "torch")
+
+
+@nox.session(name="tests-jax")
+def tests_jax(session: nox.Session) -> None:
+    """All tests on JAX, eager and jitted."""
+    install(session, "test", "jax", extras=("check",))
+    run_tests(session, "jax", "jax-jit")
+
+
+@nox.session(default=False)
+def check(session: nox.Session) -> None:
+    """What xpent is for: every library against exact values, its own functions and its autodiff."""
+    install(session, "torch", "jax", extras=("check",))
+    session.run("xpent", "check", *session.posargs)
+
+
+@nox.session(default=False)
+def minimums(session: nox.Session) -> None:
+    """The tests on the oldest NumPy and array-api-compat that pyproject.toml allows."""
+    install(session, "test", extras=("check",))
+    session.install("array-api-compat==1.12.0", "numpy==2.0.0")
+    run_tests(session, "numpy")
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the distributions and use the wheel where nothing else is installed."""
+    session.install("build", "twine")
+    folder = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    session.run("twine", "check", "--strict", *map(str, folder.iterdir()))
+    session.install("--force-reinstall", *map(str, folder.glob("*.whl")))
+    session.run("python", "-I", "-c", "import sys, xpent; print(xpent.__version__); assert 'numpy' not in sys.modules")
