@@ -133,6 +133,12 @@ class Library:
         return jax.jit(lambda arrays, constants: function(*arrays, **constants, **static))(arrays, constants)
 
 
+@pytest.fixture(scope="session")
+def backends(request: pytest.FixtureRequest) -> list[str]:
+    """The names of the backends under test."""
+    return _backends(request.config)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "xp" not in metafunc.fixturenames:
         return
