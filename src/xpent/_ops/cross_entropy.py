@@ -32,9 +32,9 @@ class Rows(NamedTuple):
 
     x: Array  # logits, -inf for an impossible class, 0 in a row that is not counted; (..., C)
     q: Array  # q_j w_j, smoothed, 0 in a row that is not counted; (..., C)
-    slope: Array | float  # d q_j w_j / d target_j
+    slope: Array  # d q_j w_j / d target_j; (C,)
     is_counted: Array | None  # (..., 1), None for all
-    scale: Array | float  # sample weight over denominator
+    scale: Array  # sample weight over denominator, NaN for an index that names no class; (..., 1)
     denominator: Array | float
     denominator_slope: Array | None  # d denominator / d target_j, None where it does not depend on the targets
     z_loss: float
@@ -68,18 +68,17 @@ def _rows(
     )
     if t.is_counted is not None:
         x = namespace(x).where(t.is_counted, x, 0.0)
-    s = 1.0 if sample_weight is None else cast(sample_weight, x.dtype)[..., None]
     denominator = _denominator(t.row_weight, reduction, normalizer)
     denominator_slope = None
     is_distribution = targets.ndim == logits.ndim
     if is_distribution and class_weight is not None and reduction == "mean" and normalizer is None:
-        denominator_slope = s * cast(class_weight, x.dtype)
+        denominator_slope = t.sample_weight * cast(class_weight, x.dtype)
     return Rows(
         x,
         t.weight,
         t.slope,
         t.is_counted,
-        s / denominator,
+        t.sample_weight / denominator,
         denominator,
         denominator_slope,
         z_loss,

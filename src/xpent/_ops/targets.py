@@ -12,12 +12,13 @@ from xpent._ops.layout import Axes, batch_shape, to_rows, total
 
 
 class Targets(NamedTuple):
-    """Targets of rows of logits."""
+    """Targets of rows of logits, and what the rows weigh."""
 
-    weight: Array  # q_j w_j, smoothed; 0 in a row that is not counted, NaN for an index that names no class; (..., C)
+    weight: Array  # q_j w_j, smoothed, 0 in a row that is not counted; (..., C)
     slope: Array  # d weight_j / d target_j = (1 - label_smoothing) w_j; (C,)
     is_counted: Array | None  # whether a row is counted: not ignored, nor of weight 0; (..., 1), None for all
-    row_weight: Array  # what mean sums and divides by, 0 in a row that is not counted; (..., 1)
+    sample_weight: Array  # 0 for a row that is not counted, NaN for an index that names no class; (..., 1)
+    row_weight: Array  # what mean sums and divides by; (..., 1)
 
 
 def are_indices(targets: Array, logits: Array, axes: Axes) -> bool:
@@ -66,7 +67,7 @@ def _is_ignored(index: Array, targets: Array, ignore_index: int | None) -> Array
     # An index the targets' own dtype cannot hold ignores nothing: 255 in uint8 is not -1.
     limits = namespace(targets).iinfo(targets.dtype)
     if ignore_index is None or not limits.min <= ignore_index <= limits.max:
-        return index != index
+        return namespace(index).zeros_like(index, dtype=namespace(index).bool)
     return index == ignore_index
 
 
@@ -88,29 +89,29 @@ def weigh(
         index = cast(targets, index_dtype(targets))[..., None]
         q = xp.astype(class_indices(x) == index, x.dtype)
         is_ignored = _is_ignored(index, targets, ignore_index)
-        conditions.append(~is_ignored)
+        conditions += [] if ignore_index is None else [~is_ignored]
     else:
         q = to_rows(cast(targets, x.dtype), axes)
 
-    w = xp.ones_like(class_indices(x), dtype=x.dtype) if class_weight is None else cast(class_weight, x.dtype)
-    weight = q if class_weight is None else q * w
-    row_weight = xp.ones_like(x[..., :1]) if class_weight is None else total(weight)
-    if is_index and not label_smoothing:
-        conditions.append(row_weight != 0.0)
+    w, weight, s = xp.ones_like(class_indices(x), dtype=x.dtype), q, xp.ones_like(x[..., :1])
+    target_weight = s
+    if class_weight is not None:
+        w = cast(class_weight, x.dtype)
+        weight = q * w
+        target_weight = total(weight)
+        conditions += [target_weight != 0.0] if is_index and not label_smoothing else []
     if sample_weight is not None:
         s = cast(sample_weight, x.dtype)[..., None]
-        row_weight = row_weight * s
         conditions.append(s != 0.0)
-    is_counted = functools.reduce(operator.and_, conditions) if conditions else None
-
     if label_smoothing:
         is_possible = xp.astype(x != -math.inf, x.dtype)
         smooth = label_smoothing / total(is_possible) * is_possible
         weight = (1.0 - label_smoothing) * weight + smooth * w
-    if is_index:
-        is_missing = ~(is_ignored | _names_class(index, x.shape[-1]))
-        is_counted = is_counted | is_missing
-        weight = xp.where(is_missing, math.nan, weight)
+
+    is_counted = functools.reduce(operator.and_, conditions) if conditions else None
     if is_counted is not None:
-        weight, row_weight = xp.where(is_counted, weight, 0.0), xp.where(is_counted, row_weight, 0.0)
-    return Targets(weight, (1.0 - label_smoothing) * w, is_counted, row_weight)
+        weight, s = xp.where(is_counted, weight, 0.0), xp.where(is_counted, s, 0.0)
+    row_weight = s * target_weight
+    if is_index:
+        s = xp.where(is_ignored | _names_class(index, x.shape[-1]), s, math.nan)
+    return Targets(weight, (1.0 - label_smoothing) * w, is_counted, s, row_weight)
