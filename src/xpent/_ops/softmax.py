@@ -9,21 +9,11 @@ Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Num
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xpent._backends.arrays import (
-    Array,
-    accumulation_dtype,
-    cast,
-    class_indices,
-    common_namespace,
-    exp_terms,
-    is_floating,
-    namespace,
-)
+from xpent._backends.arrays import Array, cast, class_indices, exp_terms, is_floating, namespace
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
-from xpent._ops.layout import Axes, Axis, class_axes, drop_axes, from_rows, is_broadcastable, keep_axes, to_rows, total
+from xpent._ops.layout import Axis, check_logits, logits_to_rows, masked, of_rows, rule_of_rows, total
 
 
 class Peak(NamedTuple):
@@ -46,57 +36,7 @@ def split(x: Array) -> Peak:
     return Peak(maximum, is_first, shifted, exp, unit * total(xp.where(is_first, 0.0, terms)))
 
 
-def logits_to_rows(x: Array, axes: Axes, where: Array | None) -> Array:
-    """Rows in the dtype to compute in, -inf in every class that is not in."""
-    x = cast(x, accumulation_dtype(x))
-    if where is not None:
-        x = namespace(x).where(where, x, -math.inf)
-    return to_rows(x, axes)
-
-
-def masked(v: Array, x: Array) -> Array:
-    """Rows of a tangent or cotangent, 0 in the impossible classes of the rows x, which take no part."""
-    return namespace(x).where(x == -math.inf, 0.0, v)
-
-
-def _rule(
-    value: Callable[[Array], Array],
-    vjp: Callable[[Array, Array], Array],
-    jvp: Callable[[Array, Array], Array],
-    value_and_gradient: Rule | None = None,
-) -> Rule:
-    """A rule for arrays of any layout and dtype, from functions of rows: value(x), vjp(g, x) and jvp(v, x)."""
-
-    def enter(v: Array, rows: Array, axes: Axes, keepdims: bool = True) -> Array:
-        return to_rows(cast(v if keepdims else keep_axes(v, axes), rows.dtype), axes)
-
-    def leave(rows: Array, x: Array, axes: Axes, keepdims: bool = True) -> Array:
-        y = cast(from_rows(rows, axes, x.shape), x.dtype if is_floating(x) else rows.dtype)
-        return y if keepdims else drop_axes(y, axes)
-
-    def rule_value(x: Array, *, axes: Axes, where: Array | None, keepdims: bool) -> Array:
-        return leave(value(logits_to_rows(x, axes, where)), x, axes, keepdims)
-
-    def rule_vjp(
-        cotangents: tuple[Array], _: Wanted, x: Array, *, axes: Axes, where: Array | None, keepdims: bool
-    ) -> tuple[Array]:
-        rows = logits_to_rows(x, axes, where)
-        return (leave(vjp(enter(cotangents[0], rows, axes, keepdims), rows), x, axes),)
-
-    def rule_jvp(
-        tangents: tuple[Array], x: Array, *, axes: Axes, where: Array | None, keepdims: bool
-    ) -> tuple[Array, Array]:
-        rows = logits_to_rows(x, axes, where)
-        tangent = leave(jvp(enter(tangents[0], rows, axes), rows), x, axes, keepdims)
-        return rule(x, axes=axes, where=where, keepdims=keepdims), tangent
-
-    rule = Rule(rule_value, rule_vjp, rule_jvp, value_and_gradient)
-    return rule
-
-
-def of_rows(rule: Rule, x: Array) -> Array:
-    """A rule of this page applied to rows, differentiable to any order."""
-    return rule(x, axes=(x.ndim - 1,), where=None, keepdims=True)
+# dp_j = p_j (dx_j - sum_k p_k dx_k); the Jacobian diag(p) - p p^T is symmetric, so that vjp and jvp are one.
 
 
 def _softmax_value(x: Array) -> Array:
@@ -109,7 +49,10 @@ def _softmax_derivative(v: Array, x: Array) -> Array:
     return y * (v - total(y * v))
 
 
-SOFTMAX = _rule(_softmax_value, vjp=_softmax_derivative, jvp=_softmax_derivative)
+SOFTMAX = rule_of_rows(_softmax_value, vjp=_softmax_derivative, jvp=_softmax_derivative)
+
+
+# d log p_j = dx_j - sum_k p_k dx_k, 0 for an impossible class, whose log p stays -inf.
 
 
 def _log_softmax_value(x: Array) -> Array:
@@ -126,7 +69,10 @@ def _log_softmax_jvp(v: Array, x: Array) -> Array:
     return masked(v - total(of_rows(SOFTMAX, x) * masked(v, x)), x)
 
 
-LOG_SOFTMAX = _rule(_log_softmax_value, _log_softmax_vjp, _log_softmax_jvp)
+LOG_SOFTMAX = rule_of_rows(_log_softmax_value, _log_softmax_vjp, _log_softmax_jvp)
+
+
+# d log sum exp = sum_k p_k dx_k.
 
 
 def _logsumexp_value(x: Array) -> Array:
@@ -171,20 +117,7 @@ def _both_jvp(
     return tuple([value for value, _ in pairs]), tuple([tangent for _, tangent in pairs])
 
 
-LOGSUMEXP = _rule(_logsumexp_value, _logsumexp_vjp, _logsumexp_jvp, Rule(_both_value, _both_vjp, _both_jvp))
-
-
-def check_logits(x: Array, axis: Axis, where: Array | None, name: str = "x") -> Axes:
-    """The class axes of valid arguments, which every public function shares; an error for others."""
-    xp = common_namespace(**{name: x, "where": where})
-    if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
-        raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
-    if where is not None:
-        if not xp.isdtype(where.dtype, "bool"):
-            raise TypeError(f"where must hold booleans, got {where.dtype}")
-        if not is_broadcastable(tuple(where.shape), tuple(x.shape)):
-            raise ValueError(f"where must broadcast to the shape {tuple(x.shape)} of {name}, got {tuple(where.shape)}")
-    return class_axes(axis, x, name)
+LOGSUMEXP = rule_of_rows(_logsumexp_value, _logsumexp_vjp, _logsumexp_jvp, Rule(_both_value, _both_vjp, _both_jvp))
 
 
 @differentiable
