@@ -263,8 +263,8 @@ def _gradient_only(rule: Rule) -> Rule:
         gradients: tuple[Array, ...] = rule.value(*primals, **keywords)[1:]
         return gradients
 
-    def vjp(cotangents: tuple[Array, ...], wanted: Wanted, *primals: Array, **keywords: Any) -> tuple[Array, ...]:
-        return rule.vjp((None, *cotangents), wanted, *primals, **keywords)
+    def vjp(cotangents: tuple[Array, ...], needed: Wanted, *primals: Array, **keywords: Any) -> tuple[Array, ...]:
+        return rule.vjp((None, *cotangents), needed, *primals, **keywords)
 
     def jvp(tangents: Any, *primals: Array, **keywords: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         values, moved = rule.jvp(tangents, *primals, **keywords)

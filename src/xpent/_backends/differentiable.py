@@ -24,8 +24,8 @@ class Rule:
 
     ``value(*primals, **keywords)``
         the output, an array or a tuple of arrays.
-    ``vjp(cotangents, wanted, *primals, **keywords)``
-        the cotangents of the primals whose positions are in ``wanted``, given a tuple of one per output, None for
+    ``vjp(cotangents, needed, *primals, **keywords)``
+        the cotangents of the primals whose positions are in ``needed``, given a tuple of one per output, None for
         zero.
     ``jvp(tangents, *primals, **keywords)``
         the output and its tangent, linear in the tangents, of which one is given per primal, None where it does

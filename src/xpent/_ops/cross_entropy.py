@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import operator
 from sys import float_info
 
 from xpent._backends.arrays import Array, common_namespace, namespace
@@ -131,7 +130,9 @@ def cross_entropy(
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if ignore_index is not None:
-        ignore_index = operator.index(ignore_index)
+        if not isinstance(ignore_index, numbers.Integral):
+            raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
+        ignore_index = int(ignore_index)
         if not has_indices:
             raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
     keywords = {

@@ -143,16 +143,16 @@ def _times(v: Array, gradient: Array) -> Array:
     return xp.where(is_infinite, infinite, v * xp.where(is_infinite, 0.0, gradient))
 
 
-def _gradient_product(g: Array, wanted: Wanted, logits: Array, targets: Array, **keywords: Any) -> list[Array]:
+def _gradient_product(g: Array, needed: Wanted, logits: Array, targets: Array, **keywords: Any) -> list[Array]:
     """The gradients times the cotangent of the loss."""
-    _, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=wanted, **keywords)
+    _, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=needed, **keywords)
     g = keep_axes(g, keywords["axes"]) if keywords["reduction"] == "none" else g
     return [_times(g, gradient) for gradient in gradients]
 
 
-def _vjp(cotangents: tuple[Array], wanted: Wanted, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, ...]:
-    products = _gradient_product(cotangents[0], wanted, logits, targets, **keywords)
-    return tuple([cast(product, (logits, targets)[i].dtype) for i, product in zip(wanted, products, strict=True)])
+def _vjp(cotangents: tuple[Array], needed: Wanted, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, ...]:
+    products = _gradient_product(cotangents[0], needed, logits, targets, **keywords)
+    return tuple([cast(product, (logits, targets)[i].dtype) for i, product in zip(needed, products, strict=True)])
 
 
 def _jvp(tangents: Tangents, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, Array]:
