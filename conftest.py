@@ -25,6 +25,7 @@ DTYPES = {
     "jax": ("float64", "float32", "float16", "bfloat16"),
     "jax-jit": ("float64", "float32", "float16", "bfloat16"),
     "array-api-strict": ("float64", "float32"),
+    "dask": ("float64", "float32"),
 }
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 

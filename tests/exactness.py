@@ -1,0 +1,73 @@
+"""The bar of section 5 of the design as assertions: errors against exact values, in units of u."""
+
+import numpy as np
+
+import xpent
+from xpent.conformance import oracle
+
+
+def spread(x):
+    """max_j |x_j - m| over the possible classes of each row, (..., 1)."""
+    x = np.asarray(x, dtype=np.float64)
+    lowest = np.min(np.where(np.isfinite(x), x, np.inf), axis=-1, keepdims=True)
+    return np.where(np.isfinite(lowest), np.max(x, axis=-1, keepdims=True) - lowest, 0.0)
+
+
+def allowed_error(xp, array, exact, units, scale):
+    """``units`` u of the dtype computed in times ``scale``, then the rounding into the dtype of the array."""
+    computed = units * xp.u_computed * scale
+    is_narrowed = xp.dtype_of(array) == xp.dtype_name and xp.u > xp.u_computed
+    rounding = xp.u * (abs(exact) + computed) if is_narrowed else 0.0
+    smallest_normal = 2.0**-1022 if xp.dtype_name == "float64" else 2.0**-126
+    half_a_subnormal = 2.0**-25 if xp.dtype_name == "float16" and is_narrowed else 0.0
+    return computed + rounding + smallest_normal + half_a_subnormal
+
+
+def assert_within(xp, array, exact, units, scale=None):
+    """No entry is further from the exact value than ``units`` u times ``scale``, by default the value itself."""
+    actual = np.asarray(xp.to_numpy(array), dtype=object)
+    exact = np.asarray(exact, dtype=object)
+    assert actual.shape == exact.shape
+    allowed = allowed_error(xp, array, exact, units, abs(exact) if scale is None else scale)
+    with np.errstate(invalid="ignore"):
+        is_equal = actual == exact  # infinities
+        error = abs(np.where(is_equal, 0, actual) - np.where(is_equal, 0, exact))
+    is_fine = is_equal | (error <= allowed)
+    assert np.all(is_fine), f"{actual.astype(float)} instead of {exact.astype(float)}"
+
+
+def prepare(xp, *arrays, **options):
+    """Arrays and options of the library, and the exact same numbers for the oracle."""
+    theirs = [xp.asarray(array) for array in arrays]
+    their_options = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    ours = [xp.to_numpy(array) for array in theirs]
+    our_options = {k: xp.to_numpy(v) if isinstance(options[k], np.ndarray) else v for k, v in their_options.items()}
+    return theirs, their_options, ours, our_options
+
+
+def differentiate(xp, function, *primals, cotangent=1.0, **options):
+    """The value and the cotangents of the primals, for one number as the cotangent of every entry of the value."""
+
+    def run(*primals, **options):
+        value, pullback = xpent.vjp(function, *primals, **options)
+        return value, pullback(cotangent * xp.module.ones_like(value))
+
+    return xp.call(run, *primals, **options)
+
+
+def assert_cross_entropy_is_exact(xp, logits, targets, **options):
+    """Loss and gradients lie within the bar; the cotangent is 2, so that one that is dropped shows."""
+    (x, t), theirs, (exact_x, exact_t), ours = prepare(xp, logits, targets, **options)
+    exact = oracle.cross_entropy(exact_x, exact_t, **ours)
+    loss, (gradient, *of_targets) = differentiate(xp, xpent.cross_entropy, x, t, cotangent=2.0, **theirs)
+    units = 4 + 2 * spread(np.where(ours.get("where", True), exact_x, -np.inf))
+    loss_units = units[:, 0] if options.get("reduction") == "none" else np.max(units, initial=4)
+    assert_within(xp, loss, exact.loss, loss_units, exact.loss_scale)
+    assert_within(xp, gradient, 2 * exact.gradient, units, 2 * exact.gradient_scale)
+    if of_targets:
+        quotient = 0.0
+        if "class_weight" in options and options.get("reduction", "mean") == "mean":
+            weights = ours["class_weight"] * ours.get("sample_weight", np.ones(len(exact_x)))[:, None]
+            quotient = exact.loss_scale * weights / np.sum(weights * exact_t)
+        terms = abs(exact.gradient_of_targets) + 2 * quotient
+        assert_within(xp, of_targets[0], 2 * exact.gradient_of_targets, units, 2 * terms)

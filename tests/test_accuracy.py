@@ -1,0 +1,110 @@
+"""The bar of section 5 of the design: the largest error against exact values."""
+
+import functools
+
+import numpy as np
+import pytest
+from exactness import assert_cross_entropy_is_exact, assert_within, differentiate, prepare, spread
+
+import xpent
+from xpent.conformance import oracle
+
+OFFSETS = (0.0, 1e3, 1e4)
+MARGINS = {2: (-100, -31, -12.5, -4, -1, 0, 0.5, 4, 8, 12, 16, 20, 40, 80, 100), 3: (-100, -8, 8, 20, 100)}
+MARGINS |= {10: (-100, -20, -4, 0, 4, 12, 20, 50, 100), 1000: (-20, 12, 30)}
+
+
+@functools.cache
+def margin_rows(classes):
+    """Rows in which the label is some margin above or below the largest other class, and the labels."""
+    rng = np.random.default_rng(classes)
+    rows, labels = [], []
+    for offset in OFFSETS[:1] if classes == 1000 else OFFSETS:
+        for margin in MARGINS[classes]:
+            row, label = rng.normal(scale=3, size=classes), rng.integers(classes)
+            row -= np.max(np.delete(row, label))
+            row[label] = margin
+            rows.append(row + offset)
+            labels.append(label)
+    return np.asarray(rows), np.asarray(labels)
+
+
+@functools.cache
+def exact_cross_entropy(data, classes):
+    """The oracle's answer, computed once for all libraries."""
+    return oracle.cross_entropy(np.frombuffer(data).reshape(-1, classes), margin_rows(classes)[1], reduction="none")
+
+
+@pytest.mark.parametrize("classes", MARGINS)
+def test_loss_and_gradient_of_an_index_are_within_the_bar(xp, classes):
+    x, labels = margin_rows(classes)
+    (theirs, t), _, (ours, _), _ = prepare(xp, x, labels)
+    exact = exact_cross_entropy(ours.tobytes(), classes)
+    below = np.max(ours, axis=-1) - ours[np.arange(len(labels)), labels]
+    units = 4 + below[:, None] + spread(ours)
+    losses, (gradient,) = differentiate(xp, xpent.cross_entropy, theirs, t, reduction="none")
+    assert_within(xp, losses, exact.loss, units[:, 0])
+    assert_within(xp, gradient, exact.gradient, units)
+    one_hot = xp.asarray(np.eye(classes)[labels])
+    losses, (gradient, _) = differentiate(xp, xpent.cross_entropy, theirs, one_hot, reduction="none")
+    assert_within(xp, losses, exact.loss, units[:, 0])
+    assert_within(xp, gradient, exact.gradient, units)
+
+
+def dense(classes=7, rows=9):
+    """Distributions with zeros among them, one of nothing else, and weights."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(scale=6, size=(rows, classes)) + rng.choice(OFFSETS, size=(rows, 1))
+    q = rng.dirichlet(np.ones(classes), size=rows) * (rng.uniform(size=(rows, classes)) < 0.7)
+    q[0] = 0
+    return x, q, rng.uniform(0.25, 2, size=classes), rng.uniform(0.25, 2, size=rows), rng.uniform(size=x.shape) < 0.7
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(
+    "names",
+    ["", "class_weight", "label_smoothing", "z_loss", "class_weight sample_weight label_smoothing z_loss where"],
+)
+def test_distributions_with_options_are_within_the_bar(xp, names, reduction):
+    x, q, class_weight, sample_weight, where = dense()
+    options = {"class_weight": class_weight, "sample_weight": sample_weight, "label_smoothing": 0.125, "z_loss": 1e-4}
+    options["where"] = where | (q > 0)
+    options = {name: options[name] for name in names.split()}
+    assert_cross_entropy_is_exact(xp, x, q, reduction=reduction, **options)
+
+
+def test_softmax_log_softmax_logsumexp_and_the_jacobian_are_within_the_bar(xp):
+    x, _ = margin_rows(10)
+    (theirs,), _, (ours,), _ = prepare(xp, x)
+    p, log_p, log_sum = oracle.softmax(ours), oracle.log_softmax(ours), oracle.logsumexp(ours)[:, 0]
+    units, maximum = 4 + spread(ours), oracle.exact(np.max(ours, axis=-1))
+    assert_within(xp, xp.call(xpent.softmax, theirs), p, units)
+    assert_within(xp, xp.call(xpent.log_softmax, theirs), log_p, units)
+    assert_within(xp, xp.call(xpent.logsumexp, theirs), log_sum, units[:, 0], abs(maximum) + log_sum - maximum)
+    off_diagonal = -p[:, :, None] * p[:, None, :]
+    exact = np.where(np.eye(10, dtype=bool), (p * (1 - p))[..., None], off_diagonal)
+    assert_within(xp, xp.call(xpent.softmax_jacobian, theirs), exact, 2 * units[..., None])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("targets", ["indices", "distributions"])
+def test_gradients_of_the_oracle_are_central_differences_of_its_loss(targets, reduction):
+    x, q, class_weight, sample_weight, where = (oracle.exact(a) if a.dtype == float else a for a in dense(4, 3))
+    t = np.asarray([3, 0, -1]) if targets == "indices" else q
+    options = {"class_weight": class_weight, "sample_weight": sample_weight, "label_smoothing": 0.1, "z_loss": 0.25}
+    options |= {"reduction": reduction, "ignore_index": -1}
+    if targets == "distributions":
+        options["where"] = where | (q > 0)
+    answer, step = oracle.cross_entropy(x, t, **options), oracle.exact(np.asarray(2.0**-130))
+
+    def difference(moved, i, j):
+        sides = []
+        for sign in (1, -1):
+            arrays = [x.copy(), t.copy()]
+            arrays[moved][i, j] += sign * step
+            sides.append(oracle.cross_entropy(*arrays, **options).loss.item())
+        return (sides[0] - sides[1]) / (2 * step)
+
+    for moved, gradient in enumerate((answer.gradient, answer.gradient_of_targets)[: np.ndim(t)]):
+        for i, j in zip(*np.nonzero(abs(gradient) < np.inf), strict=True):
+            assert abs(difference(moved, i, j) - gradient[i, j]) < 1e-60

@@ -1,0 +1,114 @@
+"""The contract of section 3 of the design: what is refused, and that the message says what was given and allowed."""
+
+import numpy as np
+import pytest
+
+import xpent
+
+LOGITS = np.asarray([[1.0, 3, 5], [1, -9, 4]])
+LABELS = np.asarray([2, 1])
+ONES = np.ones(5)
+
+BAD_OPTIONS = [
+    ({"reduction": "avg"}, ValueError, "reduction.*mean, sum, none.*'avg'"),
+    ({"reduction": None}, ValueError, "reduction.*mean, sum, none.*None"),
+    ({"label_smoothing": 1.5}, ValueError, r"label_smoothing.*0\.0 and 1\.0.*1\.5"),
+    ({"label_smoothing": -0.1}, ValueError, r"label_smoothing.*0\.0 and 1\.0.*-0\.1"),
+    ({"label_smoothing": float("nan")}, ValueError, "label_smoothing.*nan"),
+    ({"label_smoothing": "much"}, TypeError, "label_smoothing.*number.*'much'"),
+    ({"label_smoothing": True}, TypeError, "label_smoothing.*number.*True"),
+    ({"label_smoothing": np.asarray(0.5)}, TypeError, "label_smoothing.*number"),
+    ({"z_loss": -1}, ValueError, r"z_loss.*0\.0 and.*-1"),
+    ({"z_loss": float("inf")}, ValueError, "z_loss.*inf"),
+    ({"z_loss": None}, TypeError, "z_loss.*number.*None"),
+    ({"normalizer": 0}, ValueError, "normalizer.*0"),
+    ({"normalizer": -2.0}, ValueError, r"normalizer.*-2\.0"),
+    ({"normalizer": np.ones(1)}, ValueError, r"normalizer.*\(\).*\(1,\)"),
+    ({"normalizer": 2.0, "reduction": "none"}, ValueError, "normalizer.*mean.*sum.*none"),
+    ({"ignore_index": 1.5}, TypeError, "ignore_index.*1.5"),
+    ({"class_weight": ONES[:2]}, ValueError, r"class_weight.*\(3,\).*\(2,\)"),
+    ({"class_weight": np.ones((2, 3))}, ValueError, r"class_weight.*\(3,\).*\(2, 3\)"),
+    ({"class_weight": [1.0, 1, 1]}, TypeError, "class_weight.*array.*list"),
+    ({"sample_weight": ONES[:3]}, ValueError, r"sample_weight.*\(2,\).*\(3,\)"),
+    ({"sample_weight": np.ones((2, 1))}, ValueError, r"sample_weight.*\(2,\).*\(2, 1\)"),
+    ({"sample_weight": 2.0}, TypeError, "sample_weight.*array.*float"),
+    ({"where": np.ones((2, 3))}, TypeError, "where.*booleans.*float"),
+    ({"where": np.ones((2, 2), dtype=bool)}, ValueError, r"where.*\(2, 3\).*\(2, 2\)"),
+    ({"where": np.ones((4, 2, 3), dtype=bool)}, ValueError, r"where.*\(2, 3\).*\(4, 2, 3\)"),
+    ({"axis": 2}, ValueError, "axis.*2 axes.*2"),
+    ({"axis": -3}, ValueError, "axis.*2 axes.*-3"),
+    ({"axis": (1, -1)}, ValueError, r"axis.*once.*\(1, -1\)"),
+    ({"axis": ()}, ValueError, r"axis.*at least one.*\(\)"),
+    ({"axis": 1.0}, TypeError, r"axis.*int.*1\.0"),
+    ({"axis": "last"}, TypeError, "axis.*int.*'last'"),
+    ({"smoothing": 0.1}, TypeError, "smoothing"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD_OPTIONS, ids=lambda value: str(value)[:40])
+def test_bad_option_is_refused(xp, options, error, message):
+    theirs = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    for function in (xpent.cross_entropy, xpent.grad(xpent.cross_entropy)):
+        with pytest.raises(error, match=message):
+            function(xp.asarray(LOGITS), xp.asarray(LABELS), **theirs)
+
+
+BAD_ARRAYS = [
+    (LOGITS, LABELS[:1], ValueError, r"\(2, 3\).*\(2,\).*\(2, 3\).*got \(1,\)"),
+    (LOGITS, LABELS[:, None], ValueError, r"\(2, 3\).*\(2,\).*\(2, 3\).*got \(2, 1\)"),
+    (LOGITS, LABELS.astype(float), TypeError, "indices.*integers.*float"),
+    (LOGITS, LABELS.astype(bool), TypeError, "indices.*integers.*bool"),
+    (LOGITS, LOGITS.astype(complex), TypeError, "distribution.*real.*complex"),
+    (LOGITS.astype(complex), LABELS, TypeError, "logits.*real.*complex"),
+    (np.asarray(1.0), np.asarray(0), ValueError, "axis.*0 axes"),
+    (np.ones((2, 0)), LABELS, ValueError, r"at least one class.*\(2, 0\)"),
+]
+
+
+@pytest.mark.parametrize(("logits", "targets", "error", "message"), BAD_ARRAYS, ids=range(len(BAD_ARRAYS)))
+def test_bad_arrays_are_refused(xp, logits, targets, error, message):
+    x, t = (xp.asarray(a, "complex128" if a.dtype == complex else None) for a in (logits, targets))
+    with pytest.raises(error, match=message):
+        xp.call(xpent.cross_entropy, x, t)
+
+
+def test_ignore_index_needs_indices(xp):
+    with pytest.raises(ValueError, match=r"ignore_index.*indices.*sample_weight"):
+        xp.call(xpent.cross_entropy, xp.asarray(LOGITS), xp.asarray(LOGITS), ignore_index=0)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "softmax_jacobian"])
+def test_every_function_checks_its_array_and_axis(xp, name):
+    function = getattr(xpent, name)
+    with pytest.raises(TypeError, match=r"x must be an array.*list"):
+        function([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"x must hold real numbers.*complex"):
+        function(xp.asarray(np.ones(2), "complex128"))
+    with pytest.raises(ValueError, match=r"at least one class"):
+        function(xp.asarray(LOGITS)[:, :0])
+    with pytest.raises(ValueError, match=r"axis.*2 axes.*5"):
+        function(xp.asarray(LOGITS), axis=5)
+    with pytest.raises(TypeError, match=r"dim"):
+        function(xp.asarray(LOGITS), dim=0)
+
+
+def test_arrays_of_two_libraries_are_refused(xp):
+    other = pytest.importorskip("array_api_strict").asarray if xp.name == "numpy" else np.asarray
+    x, t = xp.asarray(LOGITS), xp.asarray(LABELS)
+    with pytest.raises(TypeError, match=r"one library.*logits.*targets"):
+        xpent.cross_entropy(x, other([2, 1]))
+    for name, value in (("class_weight", [1.0, 1, 1]), ("sample_weight", [1.0, 1]), ("where", [True, True, False])):
+        with pytest.raises(TypeError, match=rf"one library.*{name}"):
+            xpent.cross_entropy(x, t, **{name: other(value)})
+    with pytest.raises(TypeError, match=r"one library.*where"):
+        xpent.softmax(x, where=other([True, True, False]))
+
+
+def test_arrays_on_two_devices_are_refused():
+    torch, strict = pytest.importorskip("torch"), pytest.importorskip("array_api_strict")
+    on_meta = torch.ones(2, dtype=torch.int64, device="meta")
+    with pytest.raises(ValueError, match=r"one device.*logits on cpu.*targets on meta"):
+        xpent.cross_entropy(torch.tensor(LOGITS), on_meta)
+    elsewhere = strict.asarray(LABELS, device=strict.Device("device1"))
+    with pytest.raises(ValueError, match=r"one device.*logits.*targets.*device1"):
+        xpent.cross_entropy(strict.asarray(LOGITS), elsewhere)

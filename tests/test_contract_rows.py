@@ -1,0 +1,166 @@
+"""The contract of section 3 of the design, row by row: impossible classes, broken, ignored and missing ones."""
+
+import numpy as np
+import pytest
+from exactness import assert_cross_entropy_is_exact, assert_within, differentiate, prepare, spread
+
+import xpent
+from xpent.conformance import oracle
+
+LOGITS = np.asarray([[1.0, 3, 5, 7], [1, -9, 4, 8], [0.5, 0.25, -2, 1]])
+LABELS = np.asarray([3, 1, 0])
+IS_IN = np.asarray([[True, False, True, True], [False, True, True, True], [True, True, False, False]])
+MASKED = np.where(IS_IN, LOGITS, -np.inf)
+INF, NAN = np.inf, np.nan
+BROKEN = [[1, NAN, 2, 3], [1, INF, 2, 3], [NAN, INF, 1, 2], [-INF] * 4]
+
+
+@pytest.mark.parametrize("how", ["-inf", "where", "where over nan"])
+def test_impossible_class_has_probability_zero_and_takes_no_part(xp, how):
+    x = {"-inf": MASKED, "where": LOGITS, "where over nan": np.where(IS_IN, LOGITS, NAN)}[how]
+    options = {} if how == "-inf" else {"where": xp.asarray(IS_IN)}
+    units, g = 4 + spread(MASKED), np.where(IS_IN, 2.0, 3.0)
+    p, finite = oracle.softmax(MASKED), np.where(IS_IN, LOGITS, -1e4)
+    total = np.sum(p * np.where(IS_IN, 2, 0), axis=-1, keepdims=True)
+    for name, derivative in (
+        ("softmax", p * (2 - total)),
+        ("log_softmax", IS_IN * 2 - p * 2 * np.sum(IS_IN, 1)[:, None]),
+    ):
+
+        def run(x, g, name=name, **options):
+            value, pullback = xpent.vjp(getattr(xpent, name), x, **options)
+            return value, *pullback(g), xpent.jvp(getattr(xpent, name), (x,), (g,), **options)[1]
+
+        value, pulled, pushed = xp.call(run, xp.asarray(x), xp.asarray(g), **options)
+        assert_within(xp, value, getattr(oracle, name)(MASKED), units)
+        assert_within(xp, pulled, derivative, 2 * units, 2 * p * 2 + 8 * IS_IN)
+        np.testing.assert_array_equal(xp.to_numpy(pushed)[~IS_IN], 0)
+    log_sum, (gradient,) = differentiate(xp, xpent.logsumexp, xp.asarray(x), **options)
+    assert_within(xp, log_sum, oracle.logsumexp(MASKED)[:, 0], units[:, 0], 8 + abs(oracle.logsumexp(finite)[:, 0]))
+    assert_within(xp, gradient, p, units)
+
+
+@pytest.mark.parametrize("targets", [LABELS, np.eye(4)[LABELS]], ids=["indices", "one-hot"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+def test_smoothing_spreads_over_the_possible_classes_only(xp, smoothing, targets):
+    options = {"label_smoothing": smoothing, "z_loss": 0.5}
+    assert_cross_entropy_is_exact(xp, np.where(IS_IN, LOGITS, NAN), targets, **options, where=IS_IN)
+    assert_cross_entropy_is_exact(xp, LOGITS, targets, **options, where=IS_IN[:1] | IS_IN[1:2])
+    (x, t), _, (exact_x, exact_t), _ = prepare(xp, MASKED, targets)
+    exact = oracle.cross_entropy(exact_x, exact_t, **options)
+    loss, (gradient, *_) = differentiate(xp, xpent.cross_entropy, x, t, **options)
+    assert_within(xp, loss, exact.loss, 4 + 2 * np.max(spread(MASKED)), exact.loss_scale)
+    assert_within(xp, gradient, exact.gradient, 4 + 2 * spread(MASKED), exact.gradient_scale)
+
+
+@pytest.mark.parametrize("targets", [np.asarray([1, 1, 0]), np.eye(4)[[1, 1, 0]]], ids=["indices", "one-hot"])
+def test_impossible_target_has_loss_inf_and_gradient_minus_one(xp, targets):
+    x = np.where([[True, False, True, True]], LOGITS, -INF)[:1]
+    x = np.concatenate([x, LOGITS[1:]])
+    for logits, options in ((x, {}), (np.where(np.isinf(x), 1.0, x), {"where": xp.asarray(~np.isinf(x))})):
+        arrays = xp.asarray(logits), xp.asarray(targets)
+        losses, (gradient, *_) = differentiate(xp, xpent.cross_entropy, *arrays, reduction="none", **options)
+        exact = oracle.cross_entropy(x, targets, reduction="none")
+        assert xp.to_numpy(losses)[0] == INF
+        assert_within(xp, losses, exact.loss, 4 + 2 * spread(x)[:, 0])
+        assert xp.to_numpy(gradient)[0, 1] == -1
+        assert_within(xp, gradient, exact.gradient, 4 + 2 * spread(x))
+        total, (of_total, *_) = differentiate(xp, xpent.cross_entropy, *arrays, reduction="sum", **options)
+        assert float(xp.to_numpy(total)) == INF
+        np.testing.assert_array_equal(xp.to_numpy(of_total), xp.to_numpy(gradient))
+
+
+def test_broken_row_is_nan_and_no_other_notices(xp):
+    n, units = len(BROKEN), 4 + 2 * spread(LOGITS)
+    x = xp.asarray(np.concatenate([BROKEN, LOGITS]))
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        value, (gradient,) = differentiate(xp, getattr(xpent, name), x)
+        expected = [NAN, INF, NAN, -INF] if name == "logsumexp" else np.full((n, 4), NAN)
+        np.testing.assert_array_equal(xp.to_numpy(value)[:n], expected)
+        assert np.all(np.isnan(xp.to_numpy(gradient)[:n]))
+        assert np.all(np.isfinite(xp.to_numpy(gradient)[n:]))
+        if name != "logsumexp":
+            assert_within(xp, value[n:, ...], getattr(oracle, name)(LOGITS), units)
+    for labels in (LABELS, np.eye(4)[LABELS]):
+        exact = oracle.cross_entropy(LOGITS, labels, reduction="none")
+        targets = xp.asarray(np.concatenate([np.repeat(labels[:1], n, axis=0), labels]))
+        losses, (of_losses, *_) = differentiate(xp, xpent.cross_entropy, x, targets, reduction="none")
+        total, (of_total, *_) = differentiate(xp, xpent.cross_entropy, x, targets, reduction="sum")
+        assert np.all(np.isnan(xp.to_numpy(losses)[:n]))
+        assert np.isnan(xp.to_numpy(total))
+        assert_within(xp, losses[n:], exact.loss, units[:, 0])
+        for gradient in (of_losses, of_total):
+            assert np.all(np.isnan(xp.to_numpy(gradient)[:n]))
+            assert_within(xp, gradient[n:, ...], exact.gradient, units, exact.gradient_scale)
+
+
+BAD_ROWS = [*BROKEN, [1, 2, -INF, -INF]]  # the last with an impossible target
+SAMPLE_WEIGHT, CLASS_WEIGHT = np.asarray([0.0] * len(BAD_ROWS) + [1, 2, 0.5]), np.asarray([1.0, 2, 0, 0.5])
+DROPPED = {
+    "ignored": (-1, {"ignore_index": -1}),
+    "ignored class": (2, {"ignore_index": 2}),
+    "weight of zero": (2, {"sample_weight": SAMPLE_WEIGHT}),
+    "class of weight zero": (2, {"class_weight": CLASS_WEIGHT}),
+    "distribution, weight of zero": (2, {"sample_weight": SAMPLE_WEIGHT}),
+    "distribution, class of weight zero": (2, {"class_weight": CLASS_WEIGHT}),
+}
+
+
+@pytest.mark.parametrize("how", DROPPED)
+def test_row_that_does_not_count_leaks_nothing(xp, how):
+    label, options = DROPPED[how]
+    n, units = len(BAD_ROWS), 4 + 2 * spread(LOGITS)
+    x, labels = np.concatenate([BAD_ROWS, LOGITS]), np.concatenate([[label] * n, LABELS])
+    targets = np.eye(4)[labels] if "distribution" in how else labels
+    rest = {k: v[n:] if k == "sample_weight" else v for k, v in options.items()}
+    exact = oracle.cross_entropy(LOGITS, targets[n:], z_loss=0.5, **rest)
+    arrays, theirs, _, _ = prepare(xp, x, targets, **options)
+    loss, (gradient, *of_targets) = differentiate(xp, xpent.cross_entropy, *arrays, z_loss=0.5, **theirs)
+    assert_within(xp, loss, exact.loss, np.max(units), exact.loss_scale)
+    np.testing.assert_array_equal(xp.to_numpy(gradient)[:n], 0)
+    if of_targets and "sample_weight" in options:
+        np.testing.assert_array_equal(xp.to_numpy(of_targets[0])[:n], 0)
+    assert_within(xp, gradient[n:, ...], exact.gradient, units, exact.gradient_scale)
+    losses = xp.call(xpent.cross_entropy, *arrays, reduction="none", z_loss=0.5, **theirs)
+    np.testing.assert_array_equal(xp.to_numpy(losses)[:n], 0)
+
+    def push(x, t, v, **options):
+        return xpent.jvp(xpent.value_and_grad(xpent.cross_entropy), (x, t), (v, None), **options)[1]
+
+    tangent = xp.asarray(np.concatenate([np.full((n, 4), NAN), np.ones((3, 4))]))
+    change, product = xp.call(push, *arrays, tangent, z_loss=0.5, **theirs)
+    assert_within(xp, change, np.sum(exact.gradient), 2 * np.max(units), np.sum(exact.gradient_scale))
+    np.testing.assert_array_equal(xp.to_numpy(product)[:n], 0)
+    assert np.all(np.isfinite(xp.to_numpy(product)))
+
+
+def test_ignored_row_leaks_nothing_through_smoothing_and_where(xp):
+    x, labels = xp.asarray(np.concatenate([BROKEN[:1], LOGITS])), xp.asarray(np.concatenate([[-1], LABELS]))
+    options = {"ignore_index": -1, "label_smoothing": 0.25, "where": xp.asarray(np.asarray([True, True, False, True]))}
+    loss, (gradient,) = differentiate(xp, xpent.cross_entropy, x, labels, **options)
+    exact = oracle.cross_entropy(LOGITS, LABELS, label_smoothing=0.25, where=np.asarray([True, True, False, True]))
+    assert_within(xp, loss, exact.loss, 4 + 2 * np.max(spread(LOGITS)), exact.loss_scale)
+    np.testing.assert_array_equal(xp.to_numpy(gradient)[0], 0)
+    assert_within(xp, gradient[1:, ...], exact.gradient, 4 + 2 * spread(LOGITS), exact.gradient_scale)
+
+
+MISSING = [(4, "int64", None), (-1, "int64", -100), (-1, "int8", None), (255, "uint8", -1), (2**40, "int64", None)]
+
+
+@pytest.mark.parametrize(("index", "dtype", "ignore_index"), MISSING)
+def test_index_that_names_no_class_is_an_error_or_a_row_of_nan(xp, index, dtype, ignore_index):
+    labels = np.asarray([[3, 1, index], [0, 2, 1]]).astype(dtype)
+    logits = np.stack([LOGITS, LOGITS])
+    x, t, gradient = xp.asarray(logits), xp.asarray(labels), xpent.grad(xpent.cross_entropy)
+    if not xp.is_traced:
+        for function in (xpent.cross_entropy, gradient):
+            with pytest.raises(ValueError, match=rf"{index} at \(0, 2\).* 4\b"):
+                function(x, t, ignore_index=ignore_index)
+        return
+    losses = xp.call(xpent.cross_entropy, x, t, ignore_index=ignore_index, reduction="none")
+    expected = np.zeros((2, 3), dtype=bool)
+    expected[0, 2] = True
+    np.testing.assert_array_equal(np.isnan(xp.to_numpy(losses)), expected)
+    assert np.isnan(xp.to_numpy(xp.call(xpent.cross_entropy, x, t, ignore_index=ignore_index)))
+    of_sum = xp.call(gradient, x, t, ignore_index=ignore_index, reduction="sum")
+    np.testing.assert_array_equal(np.isnan(xp.to_numpy(of_sum)), expected[..., None] * np.ones(4, dtype=bool))

@@ -1,0 +1,146 @@
+"""vjp, jvp, grad and value_and_grad: first and second derivatives against exact ones."""
+
+import numpy as np
+import pytest
+from exactness import assert_within, differentiate, prepare, spread
+
+import xpent
+from xpent.conformance import oracle
+
+X = np.asarray([[1.0, 3, -5, 7, 0.5], [2, -6, 4, 1, 0], [0.25, 0.25, -2, 1, 3]])
+LABELS = np.asarray([3, 1, 0])
+Q = np.asarray([[0.5, 0.25, 0.25, 0, 0], [0.125, 0.5, 0.125, 0.25, 0], [0, 0, 0, 1, 0]])
+U = np.asarray([[1.0, -2, 0.5, 3, 1], [-1, 2, 4, 0.25, -3], [2, 1, -1, 0.5, 0]])
+D = np.asarray([[0.5, 1.0, -2, 1, -1], [1, -1, 0.5, 0.25, 2], [-0.5, 1, 1, 3, 0.25]])
+OPTIONS = {
+    "class_weight": np.asarray([1, 0.5, 2, 0.25, 4]),
+    "sample_weight": np.asarray([0.5, 2, 1]),
+    "label_smoothing": 0.125,
+    "z_loss": 0.25,
+}
+STEP = oracle.exact(np.asarray(2.0**-130))
+
+
+def along(function, *moved):
+    """The derivative of a function of the oracle along directions, by central differences in 120 digits."""
+    sides = [function(*[oracle.exact(x) + sign * STEP * oracle.exact(v) for x, v in moved]) for sign in (1, -1)]
+    return (sides[0] - sides[1]) / (2 * STEP)
+
+
+def total(x):
+    return np.sum(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_first_derivatives_are_exact(xp, name):
+    function, exact = getattr(xpent, name), getattr(oracle, name)
+    (x, v), _, (exact_x, exact_v), _ = prepare(xp, X, U)
+    g = v[:, 0] if name == "logsumexp" else v
+    exact_g = exact_v[:, :1] if name == "logsumexp" else exact_v
+
+    def run(x, v, g):
+        return xpent.vjp(function, x)[1](g)[0], xpent.jvp(function, (x,), (v,))[1]
+
+    pulled, pushed = xp.call(run, x, v, g)
+    columns = [total(exact_g * along(exact, (exact_x, column))) for column in np.eye(5)[:, None, :] * np.ones((3, 1))]
+    p, units = oracle.softmax(exact_x), 2 * (4 + spread(exact_x))
+    size, size_g, weight = abs(exact_v), abs(exact_g), p if name == "softmax" else 1
+    pull_terms = size_g * p if name == "logsumexp" else weight * size_g + p * total(weight * size_g)
+    push_terms = total(p * size) if name == "logsumexp" else weight * (size + total(p * size))
+    assert_within(xp, pulled, np.concatenate(columns, axis=-1), units, pull_terms)
+    tangent = along(exact, (exact_x, exact_v))
+    if name == "logsumexp":
+        tangent, push_terms, units = tangent[:, 0], push_terms[:, 0], units[:, 0]
+    assert_within(xp, pushed, tangent, units, push_terms)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reduction"), [("indices", "sum"), ("distributions", "mean"), ("distributions", "sum")]
+)
+def test_derivatives_of_cross_entropy_are_exact_to_second_order(xp, kind, reduction):
+    is_index, targets = kind == "indices", LABELS if kind == "indices" else Q
+    arrays, options, (x, t, u, d), exact_options = prepare(xp, X, targets, U, D, reduction=reduction, **OPTIONS)
+    argnums = (0,) if is_index else (0, 1)
+    function = xpent.value_and_grad(xpent.cross_entropy, argnums)
+
+    def run(x, t, u, d, **options):
+        moved = (u, None) if is_index else (u, d)
+        _, tangents = xpent.jvp(function, (x, t), moved, **options)
+        gradient, pullback = xpent.vjp(xpent.grad(xpent.cross_entropy, argnums), x, t, **options)
+        return tangents, pullback(moved[: len(gradient)])
+
+    (change, pushed), pulled = xp.call(run, *arrays, **options)
+
+    def answer(x, *targets):
+        return oracle.cross_entropy(x, *(targets or (t,)), **exact_options)
+
+    moves = ((x, u),) if is_index else ((x, u), (t, d))
+    exact_change = along(lambda *arrays: answer(*arrays).loss, *moves)
+    of_logits = along(lambda *arrays: answer(*arrays).gradient, *moves)
+    of_targets = along(lambda *arrays: answer(*arrays).gradient_of_targets, *moves)
+
+    here, p = answer(x), oracle.softmax(x)
+    w, s = exact_options["class_weight"], exact_options["sample_weight"][:, None]
+    raw, d = (np.eye(5)[targets], np.zeros_like(x)) if is_index else (t, d)
+    denominator = np.sum(s * w * raw) if reduction == "mean" else 1
+    growth = np.sum(s * w * abs(d)) / denominator if reduction == "mean" else 0
+    s, b, spread_u = s / denominator, w * abs(d), abs(u) + total(p * abs(u))
+    curvature = total(raw * w + w) + 0.5 * (abs(oracle.logsumexp(x)) + 1)
+    terms = s * (p * (curvature * spread_u + total(b)) + b) + growth * here.gradient_scale
+    quotient = s * w if reduction == "mean" else 0
+    of_targets_scale = abs(here.gradient_of_targets) + 2 * quotient * here.loss
+    size_of_change = np.sum(here.gradient_scale * abs(u) + of_targets_scale * abs(d))
+    target_terms = s * w * spread_u + growth * of_targets_scale + quotient * size_of_change
+    units = 2 * (4 + 2 * spread(x))
+    assert_within(xp, change, exact_change, np.max(units), size_of_change)
+    for products in (pushed, pulled):
+        assert_within(xp, products[0], of_logits, units, terms)
+        if not is_index:
+            assert_within(xp, products[1], of_targets, units, target_terms)
+
+
+def test_hessian_at_uniform_logits_and_targets_is_not_zero_although_the_gradient_is(xp):
+    x, q, v = (
+        xp.asarray(np.zeros((2, 4))),
+        xp.asarray(np.full((2, 4), 0.25)),
+        xp.asarray([[1.0, 0, 0, 0], [0, 2, -2, 0]]),
+    )
+
+    def run(x, q, v):
+        gradient, pullback = xpent.vjp(xpent.grad(xpent.cross_entropy), x, q)
+        return gradient, pullback(v)[0], xpent.jvp(xpent.grad(xpent.cross_entropy), (x, q), (v, None))[1]
+
+    gradient, *products = [xp.to_numpy(array) for array in xp.call(run, x, q, v)]
+    np.testing.assert_array_equal(gradient, 0)
+    for product in products:
+        np.testing.assert_array_equal(product, np.asarray([[0.75, -0.25, -0.25, -0.25], [0, 2, -2, 0]]) / 8)
+
+
+def test_gradient_of_logsumexp_is_softmax_and_its_hessian_the_jacobian_of_softmax(xp):
+    x, v = xp.asarray(X[0]), xp.asarray(U[0])
+    p = xp.to_numpy(xp.call(xpent.softmax, x))
+    np.testing.assert_array_equal(xp.to_numpy(xp.call(xpent.grad(xpent.logsumexp), x)), p)
+
+    def run(x, v):
+        gradient = xpent.grad(xpent.logsumexp)
+        return xpent.vjp(gradient, x)[1](v)[0], xpent.jvp(gradient, (x,), (v,))[1]
+
+    exact = along(oracle.softmax, (X[:1], U[:1]))[0]
+    p = oracle.softmax(X[:1])[0]
+    for product in xp.call(run, x, v):
+        assert_within(xp, product, exact, 2 * (4 + 12), p * (abs(U[0]) + np.sum(p * abs(U[0]))))
+
+
+def test_cotangent_of_every_row_scales_its_row(xp):
+    x, t, g = xp.asarray(X), xp.asarray(LABELS), xp.asarray([1.0, 0, -2])
+    pulled = xp.call(lambda x, t, g: xpent.vjp(xpent.cross_entropy, x, t, reduction="none")[1](g)[0], x, t, g)
+    exact = oracle.cross_entropy(X, LABELS, reduction="none").gradient * np.asarray([[1], [0], [-2]])
+    assert_within(xp, pulled, exact, 4 + 2 * spread(X))
+
+
+def test_options_reach_the_derivatives(xp):
+    _, (transposed,) = differentiate(xp, xpent.softmax, xp.asarray(X.T.copy()), axis=0, cotangent=1.0)
+    assert tuple(transposed.shape) == (5, 3)
+    total, gradient = xp.call(xpent.value_and_grad(xpent.logsumexp), xp.asarray(X), axis=None)
+    assert_within(xp, total, oracle.logsumexp(X.reshape(1, -1)).item(), 4 + 13, 7 + 8)
+    assert_within(xp, gradient, oracle.softmax(X.reshape(1, -1)).reshape(3, 5), 4 + 13)

@@ -1,0 +1,137 @@
+"""What holds for every input: Hypothesis looks for one where it does not."""
+
+import numpy as np
+import pytest
+from exactness import spread
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+import xpent
+
+N, C = 16, 4  # many rows a call, for a call may have to be compiled
+examples = settings(max_examples=3, deadline=None, derandomize=True, database=None)
+logits = st_numpy.arrays(np.float64, (N, C), elements=st.integers(-20, 20))  # exact in every dtype, however shifted
+directions = st_numpy.arrays(np.float64, (2, N, C), elements=st.integers(-8, 8))
+labels = st_numpy.arrays(np.int64, N, elements=st.integers(0, C - 1))
+shifts = st.integers(-100, 100)
+permutations = st.permutations(range(C))
+
+W, S = np.asarray([1, 0.5, 2, 0.25]), np.resize([0.5, 2, 1, 0], N)
+IS_IN = np.asarray([True, True, False, True])
+LABELS = np.resize([0, 3, 1], N)
+Q = np.resize([[0.5, 0.25, 0, 0.25], [0, 1, 0, 0], [0.125, 0.5, 0, 0.375]], (N, C))
+FUNCTIONS = {
+    "softmax": (xpent.softmax, (), {}),
+    "softmax, where": (xpent.softmax, (), {"where": IS_IN}),
+    "log_softmax": (xpent.log_softmax, (), {"axis": 0}),
+    "logsumexp": (xpent.logsumexp, (), {"axis": (1, 0)}),
+    "logsumexp, where": (xpent.logsumexp, (), {"keepdims": True, "where": IS_IN}),
+    "indices": (xpent.cross_entropy, (LABELS,), {"class_weight": W, "ignore_index": 3}),
+    "distributions": (xpent.cross_entropy, (Q,), {"class_weight": W, "sample_weight": S, "label_smoothing": 0.25}),
+    "losses": (xpent.cross_entropy, (LABELS,), {"z_loss": 0.5, "where": IS_IN, "reduction": "none"}),
+    "normalized": (xpent.cross_entropy, (Q,), {"normalizer": 4.0, "axis": 1}),
+}
+
+
+def theirs(xp, options):
+    return {name: xp.asarray(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
+
+
+def tolerance(xp, x, size):
+    """Twice the bar for terms of some size, and their rounding into the dtype."""
+    return (2 * (4 + 2 * np.max(spread(x))) * xp.u_computed + 2 * xp.u) * size
+
+
+def everything(x, t):
+    return (
+        xpent.softmax(x),
+        xpent.log_softmax(x),
+        *xpent.value_and_grad(xpent.cross_entropy)(x, t, label_smoothing=0.25),
+        xpent.logsumexp(x),
+    )
+
+
+def answers(xp, x, t):
+    return [xp.to_numpy(answer) for answer in xp.call(everything, xp.asarray(x), xp.asarray(t))]
+
+
+@given(x=logits, shift=shifts, t=labels)
+@examples
+def test_shifting_the_logits_changes_no_bit_of_what_depends_on_differences(xp, x, shift, t):
+    *before, log_sum = answers(xp, x, t)
+    *after, shifted = answers(xp, x + shift, t)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(other, one)
+    np.testing.assert_allclose(shifted - log_sum, shift, rtol=0, atol=tolerance(xp, x, 122))
+
+
+@given(x=logits, t=labels)
+@examples
+def test_rows_of_softmax_sum_to_one_and_rows_of_the_gradient_to_zero(xp, x, t):
+    for targets in (t, Q):
+        p, _, _, gradient, _ = answers(xp, x, targets)
+        half_subnormals = C * 2.0**-25 if xp.dtype_name == "float16" else 0
+        np.testing.assert_allclose(p.sum(-1), 1, rtol=0, atol=tolerance(xp, x, 1) + half_subnormals)
+        np.testing.assert_allclose(gradient.sum(-1), 0, rtol=0, atol=tolerance(xp, x, 2 / N) + half_subnormals)
+
+
+@given(x=logits, t=labels, order=permutations)
+@examples
+def test_permuting_the_classes_permutes_the_answers(xp, x, t, order):
+    p, log_p, loss, gradient, log_sum = answers(xp, x, t)
+    expected = p[:, order], log_p[:, order], loss, gradient[:, order], log_sum
+    permuted = answers(xp, x[:, order], np.argsort(order)[t])
+    for one, other, size in zip(expected, permuted, (1, 42, 42, 2 / N, 22), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=tolerance(xp, x, size))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@given(x=logits, uv=directions)
+@examples
+def test_pullback_is_the_transpose_of_the_pushforward(xp, name, x, uv):
+    function, targets, options = FUNCTIONS[name]
+    primals = tuple(xp.asarray(array) for array in (x, *targets))
+    moves = [True, *[target.dtype == float for target in targets]]
+    v = [xp.asarray(direction) for direction in uv[: sum(moves)]]
+    value = xp.to_numpy(function(*primals, **theirs(xp, options)))
+    g = xp.asarray(np.resize(uv[1] + 1.0, value.shape))
+
+    def run(g, v, *primals, **options):
+        pulled = xpent.vjp(function, *primals, **options)[1](g)
+        tangents = tuple(v[: sum(moves)]) + (None,) * (len(primals) - sum(moves))
+        return pulled, xpent.jvp(function, primals, tangents, **options)[1]
+
+    pulled, pushed = xp.call(run, g, v, *primals, **theirs(xp, options))
+    left = np.sum(xp.to_numpy(pushed) * xp.to_numpy(g))
+    right = sum(np.sum(xp.to_numpy(a) * xp.to_numpy(b)) for a, b in zip(pulled, v, strict=True))
+    entries = 50 * 4  # the largest derivative: 2 lse + surprise, of targets, or a class weight over a row weight
+    size = entries * np.sum(np.abs(xp.to_numpy(g))) * sum(np.sum(np.abs(xp.to_numpy(a))) for a in v)
+    np.testing.assert_allclose(left, right, rtol=0, atol=tolerance(xp, x, size))
+
+
+@pytest.mark.parametrize("name", ["indices", "distributions", "normalized"])
+@given(x=logits, uv=directions)
+@examples
+def test_hessian_is_symmetric_and_the_same_forward_and_backward(xp, name, x, uv):
+    _, (targets,), options = FUNCTIONS[name]
+    gradient = xpent.grad(xpent.cross_entropy)
+
+    def run(x, t, u, v, **options):
+        forward = [xpent.jvp(gradient, (x, t), (a, None), **options)[1] for a in (u, v)]
+        return *forward, xpent.vjp(gradient, x, t, **options)[1](u)[0]
+
+    arrays = [xp.asarray(array) for array in (x, targets, *uv)]
+    of_u, of_v, backward = (xp.to_numpy(a) for a in xp.call(run, *arrays, **theirs(xp, options)))
+    bar = tolerance(xp, x, 4 * np.max(np.abs(uv)))
+    np.testing.assert_allclose(backward, of_u, rtol=0, atol=bar)
+    np.testing.assert_allclose(np.sum(uv[1] * of_u), np.sum(uv[0] * of_v), rtol=0, atol=bar * np.sum(np.abs(uv)))
+
+
+@given(x=logits, cut=st.integers(1, C - 1))
+@examples
+def test_parts_of_a_sum_merge(xp, x, cut):
+    parts = [xp.call(xpent.logsumexp, xp.asarray(x[:, part]), keepdims=True) for part in (slice(cut), slice(cut, C))]
+    merged = xp.to_numpy(xp.call(xpent.logsumexp, xp.module.concat(parts, axis=-1)))
+    whole = xp.to_numpy(xp.call(xpent.logsumexp, xp.asarray(x)))
+    np.testing.assert_allclose(merged, whole, rtol=0, atol=tolerance(xp, x, 22))

@@ -1,0 +1,164 @@
+"""torch.compile sees one graph, forward and backward, with the hand-written derivatives in it."""
+
+import functools
+
+import pytest
+from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER, LABELS, X, assert_close, build, case
+
+import xpent
+
+torch = pytest.importorskip("torch")
+from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
+from torch.func import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, vjp, vmap  # noqa: E402
+
+# The compiler itself uses what torch deprecates; every other warning is an error, a UserWarning above all.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def device(request):
+    asked = request.config.getoption("--backend")
+    if asked and "torch" not in asked:
+        pytest.skip("--backend asks for others")
+    torch.compiler.reset()
+    return request.config.getoption("--device")
+
+
+@pytest.fixture
+def asarray(device):
+    return functools.partial(torch.tensor, device=device)
+
+
+def compiled(function, backend="inductor"):
+    return torch.compile(function, fullgraph=True, backend=backend)
+
+
+def backward(function, moving, *fixed):
+    moving = [array.detach().requires_grad_() for array in moving]
+    value = function(*moving, *fixed)
+    cotangent = torch.linspace(2, 3, value.numel()).reshape(value.shape).to(value)
+    return [value, *torch.autograd.grad(value, moving, cotangent)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def test_forward_and_backward_are_those_of_the_textbook(case, asarray):
+    ours, theirs, moving = build(case, torch, asarray)
+    assert_close(backward(compiled(ours, "aot_eager"), moving), backward(theirs, moving), case, order=1)
+
+
+@pytest.mark.parametrize("id", ["softmax where", "log_softmax tuple of axes", *HIGH_ORDER])
+def test_generated_code_is_that_of_the_textbook(id, asarray):  # noqa: A002
+    (case,) = [case for case in CASES if case.id == id]
+    ours, theirs, moving = build(case, torch, asarray)
+    assert_close(backward(compiled(ours), moving), backward(theirs, moving), case, order=1)
+
+
+def loss(x, t):
+    return xpent.cross_entropy(x, t, class_weight=2 * t.new_ones(4), label_smoothing=0.1, z_loss=0.1, ignore_index=0)
+
+
+VALUE_AND_GRAD = xpent.value_and_grad(xpent.cross_entropy)
+OF_LABELS = {
+    "grad": grad(loss),
+    "grad and value": grad_and_value(loss),
+    "grad of grad": grad(lambda x, t: grad(loss)(x, t).square().sum()),
+    "vmap of grad": vmap(grad(loss)),
+    "jvp": lambda x, t: jvp(lambda x: loss(x, t), (x,), (x,)),
+    "jacfwd": jacfwd(loss),
+    "jacrev": jacrev(loss),
+    "hessian": hessian(loss),
+    "xpent.grad": xpent.grad(xpent.cross_entropy),
+    "xpent.value_and_grad": lambda x, t: VALUE_AND_GRAD(x, t, class_weight=2 * t.new_ones(4), z_loss=0.1),
+    "xpent.value_and_grad made inside": lambda x, t: xpent.value_and_grad(xpent.cross_entropy)(x, t),
+    "xpent.vjp": lambda x, t: xpent.vjp(xpent.cross_entropy, x, t)[1](x.new_ones(())),
+    "xpent.jvp": lambda x, t: xpent.jvp(xpent.cross_entropy, (x, t), (x, None)),
+}
+OF_LOGITS = {
+    "vjp of log_softmax": lambda x: vjp(xpent.log_softmax, x)[1](x),
+    "hessian of logsumexp": lambda x: hessian(xpent.logsumexp)(x[0]),
+    "jacfwd of softmax": lambda x: jacfwd(xpent.softmax)(x[0]),
+    "xpent.softmax_jacobian": xpent.softmax_jacobian,
+}
+
+
+@pytest.mark.parametrize("transform", [*OF_LABELS, *OF_LOGITS])
+def test_derivatives_inside_what_is_compiled_are_those_outside(transform, asarray):
+    arrays = [asarray(X), asarray(LABELS)] if transform in OF_LABELS else [asarray(X)]
+    function = OF_LABELS.get(transform) or OF_LOGITS[transform]
+    assert_close(compiled(function, "aot_eager")(*arrays), function(*arrays), case("", "cross_entropy", X), order=2)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_the_backward_pass_is_the_one_written_by_hand(backend, asarray):
+    """Differentiating the forward pass gives p_t - 1 = 0 here."""
+    x, t, truth = asarray([100.0, 80.0, 0.0]), asarray(0), 2.0611536181902037e-9
+    tolerance = (4 + 100) * 2.0**-24
+    value, gradient = backward(compiled(xpent.cross_entropy, backend), [x], t)
+    again, same = compiled(VALUE_AND_GRAD, backend)(x, t)
+    for actual in (value, again, -gradient[0] / 2, gradient[1] / 2, -same[0], same[1]):
+        assert actual.item() == pytest.approx(truth, rel=tolerance, abs=0)
+
+
+def test_a_label_that_is_no_class_makes_its_row_nan(asarray):
+    x, labels = asarray(X), asarray([0, 4, -1])
+    function = functools.partial(xpent.cross_entropy, reduction="none")
+    losses, gradient = backward(compiled(function), [x], labels)
+    assert torch.isnan(losses).tolist() == [False, True, True]
+    assert torch.isnan(gradient).any(-1).tolist() == [False, True, True]
+    losses, gradient = backward(compiled(functools.partial(function, ignore_index=4)), [x[:2]], labels[:2])
+    assert not torch.isnan(losses).any()
+    assert not gradient[1].any()
+
+
+def test_one_graph_serves_every_number_of_rows_and_classes(device):
+    counter = CompileCounterWithBackend("aot_eager")
+    function = torch.compile(xpent.cross_entropy, fullgraph=True, dynamic=True, backend=counter)
+    for rows, classes in ((3, 4), (5, 7), (8, 6)):
+        x, t = torch.randn(rows, classes, dtype=torch.float64, device=device), torch.arange(rows, device=device) % 4
+        actual, expected = backward(function, [x], t), backward(xpent.cross_entropy, [x], t)
+        assert_close(actual, expected, case("", "cross_entropy", x.cpu().numpy()), order=1)
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_narrow_logits_give_a_float32_loss_and_a_gradient_in_their_dtype(dtype, device):
+    x, t = torch.tensor(X, device=device, dtype=dtype), torch.tensor(LABELS, device=device)
+    (value, gradient), expected = backward(compiled(xpent.cross_entropy), [x], t), backward(xpent.cross_entropy, [x], t)
+    assert (value.dtype, gradient.dtype) == (torch.float32, dtype)
+    tolerance = case("", "cross_entropy", X)
+    assert_close(value, expected[0], tolerance, order=1, u=2.0**-24)
+    assert_close(gradient, expected[1], tolerance, order=1, u=torch.finfo(dtype).eps / 2)
+
+
+def test_a_layer_under_autocast_and_its_loss_are_one_graph(device):
+    layer, t = torch.nn.Linear(4, 4, device=device), torch.tensor(LABELS, device=device)
+
+    def step(x):
+        with torch.autocast(device, dtype=torch.bfloat16):
+            return xpent.cross_entropy(layer(x), t)
+
+    actual, expected = [backward(f, [torch.tensor(X, device=device).float()]) for f in (compiled(step), step)]
+    assert [array.dtype for array in actual] == [array.dtype for array in expected] == [torch.float32] * 2
+    assert_close(actual, expected, case("", "cross_entropy", X), order=1, u=2.0**-8)
+
+
+@pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer"])
+def test_a_constant_has_no_gradient_and_says_so(name, device):
+    x, t = torch.ones(4, 4, device=device), torch.arange(4, device=device)
+    constant = torch.ones(() if name == "normalizer" else 4, device=device, requires_grad=True)
+    function = compiled(lambda x, constant: xpent.cross_entropy(x, t, **{name: constant}), "aot_eager")
+    with pytest.raises(Exception, match=f"{name} is a constant"):
+        function(x, constant).backward()
+
+
+def test_without_gradients_the_value_is_the_same(asarray):
+    ours, theirs, moving = build(ALL_OPTIONS, torch, asarray)
+    function = compiled(ours)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            value = function(*moving)
+        assert not value.requires_grad
+        assert_close(value, theirs(*moving), ALL_OPTIONS, order=0)

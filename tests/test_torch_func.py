@@ -1,0 +1,185 @@
+"""Forward mode, torch.func and vmap in every nesting, and the checks of torch itself."""
+
+import functools
+import itertools
+import math
+
+import pytest
+from derivative_cases import (
+    ALL_OPTIONS,
+    CASES,
+    CLASS_WEIGHT,
+    HIGH_ORDER_CASES,
+    LABELS,
+    LABELS3,
+    X3,
+    Q,
+    X,
+    assert_close,
+    build,
+    case,
+)
+
+import xpent
+
+torch = pytest.importorskip("torch")
+from torch.func import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap  # noqa: E402
+
+# torch.func loads scripts of torch's own, with a warning, when it meets forward mode for the first time.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+every_nesting = pytest.mark.parametrize(("outer", "inner"), list(itertools.product((jacfwd, jacrev), repeat=2)))
+
+
+@pytest.fixture(autouse=True)
+def device(request):
+    asked = request.config.getoption("--backend")
+    if asked and "torch" not in asked:
+        pytest.skip("--backend asks for others")
+    return request.config.getoption("--device")
+
+
+@pytest.fixture
+def asarray(device):
+    return functools.partial(torch.tensor, device=device)
+
+
+@every_case
+def test_gradcheck_and_gradgradcheck_pass_in_every_mode(case, asarray):
+    ours, _, moving = build(case, torch, asarray)
+    moving = [array.requires_grad_() for array in moving]
+    torch.autograd.gradcheck(
+        ours, moving, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
+    )
+    torch.autograd.gradgradcheck(
+        ours, moving, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True
+    )
+
+
+@every_case
+@pytest.mark.parametrize("jacobian", [jacfwd, jacrev])
+def test_jacobian_is_that_of_the_textbook(case, jacobian, asarray):
+    ours, theirs, moving = build(case, torch, asarray)
+    wanted = tuple(range(len(moving)))
+    assert_close(jacobian(ours, wanted)(*moving), jacobian(theirs, wanted)(*moving), case, order=1)
+
+
+@every_case
+@every_nesting
+def test_second_derivative_is_that_of_the_textbook(case, outer, inner, asarray):
+    ours, theirs, moving = build(case, torch, asarray)
+    wanted = tuple(range(len(moving)))
+    actual, expected = [outer(inner(f, wanted), wanted)(*moving) for f in (ours, theirs)]
+    assert_close(actual, expected, case, order=2)
+
+
+@pytest.mark.parametrize("case", HIGH_ORDER_CASES, ids=[case.id for case in HIGH_ORDER_CASES])
+@pytest.mark.parametrize("outermost", [jacfwd, jacrev])
+@every_nesting
+def test_third_derivative_is_that_of_the_textbook(case, outermost, outer, inner, asarray):
+    ours, theirs, moving = build(case, torch, asarray)
+    wanted = tuple(range(len(moving)))
+    actual, expected = [outermost(outer(inner(f, wanted), wanted), wanted)(*moving) for f in (ours, theirs)]
+    assert_close(actual, expected, case, order=3)
+
+
+def test_hessian_is_that_of_the_builtin(asarray):
+    x, labels = asarray(X3), asarray(LABELS3)
+    actual = hessian(lambda x: xpent.cross_entropy(x, labels, axis=1))(x)
+    expected = hessian(lambda x: torch.nn.functional.cross_entropy(x, labels))(x)
+    assert_close(actual, expected, case("", "cross_entropy", X3), order=2)
+
+
+@every_case
+def test_vjp_and_jvp_are_products_with_the_jacobian(case, asarray):
+    ours, theirs, moving = build(case, torch, asarray)
+    tangents = tuple([torch.cos(array) for array in moving])
+    value, tangent = jvp(theirs, moving, tangents)
+    assert_close(jvp(ours, moving, tangents), (value, tangent), case, order=1)
+    assert_close(vjp(ours, *moving)[1](torch.cos(value)), vjp(theirs, *moving)[1](torch.cos(value)), case, order=1)
+
+
+@every_case
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr:UserWarning")  # so linearize does of any function
+def test_linearize_gives_a_product_with_the_jacobian(case, asarray):
+    ours, _, moving = build(case, torch, asarray)
+    tangents = tuple([torch.cos(array) for array in moving])
+    value, pushforward = linearize(ours, *moving)
+    assert_close((value, pushforward(*tangents)), jvp(ours, moving, tangents), case, order=1)
+
+
+@every_case
+@pytest.mark.parametrize("in_dim", [0, -1])
+def test_vmap_is_a_loop(case, in_dim, asarray):
+    ours, _, moving = build(case, torch, asarray)
+    others = [torch.cos(array) for array in moving]
+    stacked = [torch.stack(pair, in_dim) for pair in zip(moving, others, strict=True)]
+    for f in (ours, jacrev(ours), jacfwd(ours)):
+        loop = torch.stack([f(*moving), f(*others)])
+        assert_close(vmap(f, in_dims=in_dim)(*stacked), loop, case, order=1)
+
+
+@pytest.mark.parametrize("targets", [LABELS, Q], ids=["labels", "distribution"])
+def test_vmap_of_grad_gives_gradients_per_sample(targets, asarray):
+    x, t, w = asarray(X), asarray(targets), asarray(CLASS_WEIGHT)
+
+    def loss(x, t, s, w):
+        return xpent.cross_entropy(x, t, sample_weight=s, class_weight=w, label_smoothing=0.1, z_loss=0.1, normalizer=2)
+
+    s, ws = asarray([0.5, 2.0, 1.0]), torch.stack([w, 2 * w, w + 1])
+    loop = [torch.stack(parts) for parts in zip(*map(grad_and_value(loss), x, t, s, ws), strict=True)]
+    actual = vmap(grad_and_value(loss))(x, t, s, ws)
+    assert_close(actual, loop, case("", "cross_entropy", X), order=1)
+
+
+def test_a_label_that_is_no_class_makes_its_row_nan_under_vmap(asarray):
+    x, labels = asarray(X), asarray([0, 4, -1])
+    gradients, losses = vmap(grad_and_value(xpent.cross_entropy))(x, labels)
+    assert torch.isnan(losses).tolist() == [False, True, True]
+    assert torch.isnan(gradients).tolist() == [[False] * 4, [True] * 4, [True] * 4]
+    assert not vmap(functools.partial(xpent.cross_entropy, ignore_index=4))(x[:2], labels[:2]).isnan().any()
+
+
+def test_constants_can_be_mapped_over_but_not_differentiated(asarray):
+    x, labels = asarray(X), asarray(LABELS)
+    for name, constant in (("class_weight", asarray(CLASS_WEIGHT)), ("sample_weight", asarray([1.0, 2.0, 3.0])),
+                           ("normalizer", asarray(3.0))):  # fmt: skip
+
+        def loss(constant, name=name):
+            return xpent.cross_entropy(x, labels, **{name: constant})
+
+        expected = [loss(constant), loss(2 * constant)]
+        actual = vmap(loss)(torch.stack([constant, 2 * constant]))
+        assert_close(list(actual), expected, case("", "cross_entropy", X), order=0)
+        for differentiate in (grad, jacfwd, jacrev, hessian):
+            with pytest.raises(TypeError, match=f"{name} is a constant.*pass {name}.detach()"):
+                differentiate(loss)(constant)
+
+
+def test_the_gradient_of_an_impossible_target_is_infinite_backward_and_nothing_forward(asarray):
+    x, q = asarray([0.0, 0.0, -math.inf]), asarray([0.5, 0.5, 0.0])
+    gradient = grad(xpent.cross_entropy, 1)(x, q)
+    assert gradient[:2].min() > 0
+    assert gradient[2] == math.inf
+    for moved, change in (([1.0, 0.0, 0.0], gradient[0]), ([0.0, 0.0, 1.0], math.inf), ([0.0, 0.0, -1.0], -math.inf)):
+        assert jvp(lambda q: xpent.cross_entropy(x, q), (q,), (asarray(moved),))[1] == change
+
+
+@pytest.mark.parametrize("differentiate", [jacfwd, jacrev])
+def test_the_gradient_functions_can_be_differentiated_like_any_other(differentiate, asarray):
+    x, labels = asarray(X), asarray(LABELS)
+    expected = hessian(torch.nn.functional.cross_entropy)(x, labels)
+    for number, wanted in ((xpent.grad, 0), (xpent.value_and_grad, 0), (xpent.grad, (0,))):
+        gradient = number(xpent.cross_entropy, wanted)
+        actual = differentiate(lambda x, f=gradient: f(x, labels))(x)
+        actual = actual[-1] if isinstance(actual, tuple) else actual
+        assert_close(actual, expected, case("", "cross_entropy", X), order=2)
+
+
+@every_nesting
+def test_a_gradient_penalty_has_the_right_gradient(outer, inner, asarray):
+    actual, expected = [
+        outer(lambda x, f=f: inner(f)(x).square().sum())(x)
+        for f, x in [(f, moving[0]) for *functions, moving in [build(ALL_OPTIONS, torch, asarray)] for f in functions]
+    ]
+    assert_close(actual, expected, ALL_OPTIONS, order=2)

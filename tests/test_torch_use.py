@@ -1,0 +1,132 @@
+"""What a training loop on torch meets: narrow dtypes, autocast, constants, memory, tensors without data."""
+
+import functools
+
+import pytest
+from derivative_cases import CASES, CLASS_WEIGHT, LABELS, Q, X, build
+
+import xpent
+
+torch = pytest.importorskip("torch")
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
+
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+narrow_dtypes = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+
+
+@pytest.fixture(autouse=True)
+def device(request):
+    asked = request.config.getoption("--backend")
+    if asked and "torch" not in asked:
+        pytest.skip("--backend asks for others")
+    return request.config.getoption("--device")
+
+
+def tensor(values, device="cpu", dtype=torch.float32, rounded_to=torch.float32):
+    array = torch.tensor(values, device=device)
+    return array.to(rounded_to).to(dtype) if array.is_floating_point() else array
+
+
+def gradients(function, moving):
+    moving = [array.detach().requires_grad_() for array in moving]
+    value = function(*moving)
+    return [value, *torch.autograd.grad(value.sum(), moving)]
+
+
+@every_case
+@narrow_dtypes
+def test_narrow_logits_are_computed_in_float32_and_rounded_once(case, dtype, device):
+    narrow, _, moving = build(case, torch, functools.partial(tensor, device=device, dtype=dtype, rounded_to=dtype))
+    wide, _, of_wide = build(case, torch, functools.partial(tensor, device=device, rounded_to=dtype))
+    actual, expected = gradients(narrow, moving), gradients(wide, of_wide)
+    of_value = torch.float32 if case.function == "cross_entropy" else dtype
+    assert [array.dtype for array in actual] == [of_value] + [dtype] * len(moving)
+    for a, e in zip(actual, expected, strict=True):
+        assert torch.equal(a, e.to(a.dtype))
+
+
+def test_under_autocast_the_loss_is_float32_and_every_gradient_has_the_dtype_of_its_tensor(device):
+    layer, labels = torch.nn.Linear(4, 4, device=device), tensor(LABELS, device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        logits = layer(tensor(X, device))
+        logits.retain_grad()
+        loss = xpent.cross_entropy(logits, labels)
+    loss.backward()
+    assert (logits.dtype, loss.dtype) == (torch.bfloat16, torch.float32)
+    assert (logits.grad.dtype, layer.weight.grad.dtype) == (torch.bfloat16, torch.float32)
+    value, gradient = gradients(lambda x: xpent.cross_entropy(x, labels), [logits])
+    assert torch.equal(loss, value)
+    assert torch.equal(logits.grad, gradient)
+
+
+@pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer"])
+@pytest.mark.parametrize("moves", [True, False], ids=["logits move", "logits do not"])
+def test_a_constant_has_no_gradient_and_says_so(name, moves, device):
+    x, labels = tensor(X, device).requires_grad_(moves), tensor(LABELS, device)
+    constant = torch.ones({"class_weight": (4,), "sample_weight": (3,), "normalizer": ()}[name], device=device)
+    loss = xpent.cross_entropy(x, labels, **{name: constant.clone().requires_grad_()})
+    with pytest.raises(TypeError, match=f"{name} is a constant.*pass {name}.detach()"):
+        loss.backward()
+    with forward_ad.dual_level(), pytest.raises(TypeError, match=f"{name} is a constant"):
+        xpent.cross_entropy(x, labels, **{name: forward_ad.make_dual(constant, constant)})
+
+
+@every_case
+def test_only_the_arguments_are_kept_for_the_backward_pass(case, device):
+    x, *rest = [tensor(array, device, torch.bfloat16) for array in case.arrays]
+    options = {n: tensor(value, device) if hasattr(value, "dtype") else value for n, value in case.options.items()}
+    own = {array.data_ptr() for array in (x, *rest, *options.values()) if isinstance(array, torch.Tensor)}
+    kept = set()
+    with torch.autograd.graph.saved_tensors_hooks(lambda array: kept.add(array.data_ptr()), lambda _: None):
+        getattr(xpent, case.function)(x.requires_grad_(), *rest, **options)
+    assert x.data_ptr() in kept <= own
+
+
+@pytest.mark.parametrize("targets", [LABELS, Q], ids=["labels", "distribution"])
+@pytest.mark.parametrize("kind", ["fake", "meta"])
+def test_tensors_without_data_give_shapes_and_dtypes(kind, targets, device):
+    options = {"label_smoothing": 0.1, "z_loss": 0.1, "reduction": "none"}
+    with FakeTensorMode() if kind == "fake" else torch.device("meta"):
+        place = device if kind == "fake" else "meta"
+        x = torch.empty(X.shape, dtype=torch.bfloat16, device=place, requires_grad=True)
+        t = torch.empty(targets.shape, dtype=torch.int64 if targets.ndim == 1 else torch.float32, device=place)
+        losses = xpent.cross_entropy(x, t, class_weight=torch.ones(4, device=place), **options)
+        losses.sum().backward()
+        assert (losses.shape, losses.dtype, losses.device.type) == ((3,), torch.float32, place)
+        assert (x.grad.shape, x.grad.dtype, x.grad.device.type) == (X.shape, torch.bfloat16, place)
+        for function in (xpent.softmax, xpent.log_softmax):
+            assert function(x).shape == x.shape
+        assert xpent.logsumexp(x).shape == (3,)
+
+
+@every_case
+def test_modes_without_gradients_change_no_bit(case, device):
+    ours, _, moving = build(case, torch, functools.partial(tensor, device=device))
+    with_graph = ours(*[array.requires_grad_() for array in moving])
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            without = ours(*moving)
+        assert not without.requires_grad
+        assert torch.equal(without, with_graph)
+
+
+def test_a_graph_can_be_kept_freed_and_cut(device):
+    x, labels = tensor(X, device).requires_grad_(), tensor(LABELS, device)
+    loss = xpent.cross_entropy(x, labels, class_weight=tensor(CLASS_WEIGHT, device))
+    (once,) = torch.autograd.grad(loss, x, retain_graph=True)
+    (again,) = torch.autograd.grad(loss, x)
+    assert torch.equal(once, again)
+    assert not once.requires_grad
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(loss, x)
+    assert not xpent.cross_entropy(x.detach(), labels).requires_grad
+
+
+def test_writing_into_logits_between_forward_and_backward_is_noticed(device):
+    x, labels = tensor(X, device).requires_grad_(), tensor(LABELS, device)
+    logits = x * 1
+    loss = xpent.cross_entropy(logits, labels)
+    logits.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
