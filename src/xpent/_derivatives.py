@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpent._backends.arrays import Array, cast, common_namespace, is_floating, quiet
-from xpent._backends.differentiable import Call, Differentiable, Rule, Wanted, differentiable
+from xpent._backends.differentiable import Call, Differentiable, Rule, Wanted, evaluating
 
 Argnums = int | tuple[int, ...]
 
@@ -65,7 +65,7 @@ def vjp(
             )
         for output, part in zip(outputs, cotangents, strict=True):
             _check_moved("cotangent", part, output)
-        with quiet():
+        with quiet(call.primals[0]):
             return call.rule.vjp(cotangents, wanted, *call.primals, **call.keywords)
 
     return value, pullback
@@ -124,7 +124,7 @@ def jvp(
     for primal, tangent in zip(call.primals, tangents, strict=True):
         if tangent is not None:
             _check_moved("tangent", tangent, primal)
-    with quiet():
+    with quiet(call.primals[0]):
         value, tangent = call.rule.jvp(tuple(tangents), *call.primals, **call.keywords)
         return call.structure(value), call.structure(tangent)
 
@@ -255,7 +255,7 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
         return Call(rule, call.primals, {**call.keywords, "wanted": wanted}, structure=structure)
 
     bind.__name__ = f"{name}({function.__name__})"
-    return differentiable(bind)
+    return evaluating(bind)
 
 
 def _gradient_only(rule: Rule) -> Rule:

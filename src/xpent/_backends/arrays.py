@@ -69,8 +69,8 @@ def is_jax(value: Any) -> bool:
 
 
 def is_array(value: Any) -> bool:
-    """Whether the value is an array, of any library, rather than a number of Python."""
-    return hasattr(value, "dtype") and hasattr(value, "shape")
+    """Whether the value of an option is an array, rather than a word or number of Python."""
+    return value is not None and not isinstance(value, str | tuple | int | float)
 
 
 def _device(x: Array) -> Any:
@@ -138,7 +138,9 @@ def visible(x: Array) -> Array | None:
     return x if is_eager else None
 
 
-def quiet() -> contextlib.AbstractContextManager[Any]:
-    """Silence floating-point warnings: infinities and NaN are answers here (NumPy and what is built on it)."""
-    numpy = sys.modules.get("numpy")
-    return numpy.errstate(all="ignore") if numpy else contextlib.nullcontext()
+def quiet(x: Array) -> contextlib.AbstractContextManager[Any]:
+    """Silence the floating-point warnings of NumPy and what is built on it: infinities and NaN are answers here."""
+    if is_torch(x) or is_jax(x) or "numpy" not in sys.modules:
+        return contextlib.nullcontext()
+    silence: contextlib.AbstractContextManager[Any] = sys.modules["numpy"].errstate(all="ignore")
+    return silence

@@ -51,7 +51,7 @@ class Rule:
             from xpent._backends import jax
 
             return jax.apply(self, primals, constants, options)
-        with quiet():
+        with quiet(primals[0]):
             return self.value(*primals, **keywords)
 
 
@@ -78,13 +78,20 @@ class Differentiable(Protocol[P]):
         """Compute it."""
 
 
-def differentiable(bind: Callable[P, Call]) -> Differentiable[P]:
-    """Make a public function of one that checks its arguments and returns the `Call` to evaluate."""
+def evaluating(bind: Callable[P, Call]) -> Differentiable[P]:
+    """Make a function that evaluates what ``bind`` returns for its arguments."""
 
     @functools.wraps(bind)
     def function(*primals: P.args, **options: P.kwargs) -> Any:
         return bind(*primals, **options).evaluate()
 
-    signature = inspect.signature(bind).replace(return_annotation="Array")
-    function.bind, function.__signature__ = bind, signature  # type: ignore[attr-defined]
+    function.bind = bind  # type: ignore[attr-defined]
     return function  # type: ignore[return-value]
+
+
+def differentiable(bind: Callable[P, Call]) -> Differentiable[P]:
+    """Make a public function of one that checks its arguments and returns the `Call` to evaluate."""
+    function = evaluating(bind)
+    signature = inspect.signature(bind).replace(return_annotation="Array")
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    return function

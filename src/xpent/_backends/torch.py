@@ -9,6 +9,7 @@ from typing import Any
 import array_api_compat.torch as xp
 import torch
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from xpent._backends.arrays import Array
 
@@ -16,9 +17,10 @@ __all__ = ["apply", "visible", "xp"]
 
 
 def visible(x: torch.Tensor) -> torch.Tensor | None:
-    """The tensor if it is a plain one on the CPU, neither compiled nor vmapped, else None."""
+    """The tensor if it is a plain one on the CPU, neither traced nor vmapped, else None."""
     is_plain = not torch.compiler.is_compiling() and type(x) is torch.Tensor and x.device.type == "cpu"
-    return x if is_plain and not torch._C._functorch.is_functorch_wrapped_tensor(x) else None
+    is_traced = is_plain and is_in_torch_dispatch_mode()
+    return x if is_plain and not is_traced and not torch._C._functorch.is_functorch_wrapped_tensor(x) else None
 
 
 @dataclass(frozen=True, eq=False)
