@@ -101,7 +101,7 @@ class Library:
             array.flags.writeable = False
             return array
         if self.name == "torch":
-            return self.module.tensor(values.tolist(), dtype=getattr(self.module, dtype), device=self.device)
+            return self.module.tensor(np.array(values), dtype=getattr(self.module, dtype), device=self.device)
         if self.name.startswith("jax"):
             import jax
 

@@ -95,8 +95,10 @@ def _denominator(row_weight: Array, reduction: str, normalizer: Array | float | 
     return xp.where(is_nothing & (denominator == 0.0), math.inf, denominator)
 
 
-def _has_target(rows: Rows) -> Array:
-    return namespace(rows.q).any(rows.q != 0.0, axis=-1, keepdims=True)
+def _z(rows: Rows) -> Array:
+    """z_loss of a row that has a target, (..., 1)."""
+    xp = namespace(rows.q)
+    return rows.z_loss * xp.astype(xp.any(rows.q != 0.0, axis=-1, keepdims=True), rows.q.dtype)
 
 
 def _loss_and_gradient(logits: Array, targets: Array, *, wanted: Wanted, **keywords: Any) -> tuple[Array, ...]:
@@ -105,11 +107,10 @@ def _loss_and_gradient(logits: Array, targets: Array, *, wanted: Wanted, **keywo
     peak = split(rows.x)
     s, log_s = 1.0 + peak.rest, xp.log1p(peak.rest)
     surprise, log_sum = log_s - peak.shifted, peak.maximum + log_s
-    has_target = _has_target(rows)
 
     loss = total(xp.where(rows.q == 0.0, 0.0, rows.q * surprise))
     if rows.z_loss:
-        loss = loss + xp.where(has_target, rows.z_loss * log_sum * log_sum, 0.0)
+        loss = loss + _z(rows) * log_sum * log_sum
     loss = (rows.scale * loss)[..., 0]
     loss = xp.sum(loss) if rows.is_reduced else loss
 
@@ -119,8 +120,8 @@ def _loss_and_gradient(logits: Array, targets: Array, *, wanted: Wanted, **keywo
         others = total(xp.where(peak.is_first, 0.0, rows.q))
         gradient = xp.where(peak.is_first, (others - peak.rest * rows.q) / s, p * total(rows.q) - rows.q)
         if rows.z_loss:
-            gradient = gradient + 2.0 * rows.z_loss * log_sum * p
-        gradients[0] = from_rows(rows.scale * xp.where(has_target, gradient, 0.0), rows.axes, logits.shape)
+            gradient = gradient + 2.0 * _z(rows) * log_sum * p
+        gradients[0] = from_rows(rows.scale * gradient, rows.axes, logits.shape)
     if 1 in wanted:
         gradient = rows.scale * xp.where(rows.slope == 0.0, 0.0, rows.slope * surprise)
         if rows.denominator_slope is not None:
@@ -197,8 +198,8 @@ def _hessian_product(tangents: Tangents, wanted: Wanted, logits: Array, targets:
     p, b = of_rows(SOFTMAX, rows.x), rows.slope * d
     mean_u, curvature, level = total(p * u), total(rows.q), total(b)
     if rows.z_loss:
-        z = 2.0 * rows.z_loss * xp.astype(_has_target(rows), rows.x.dtype)
-        curvature, level = curvature + z * of_rows(LOGSUMEXP, rows.x), level + z * mean_u
+        z = _z(rows)
+        curvature, level = curvature + 2.0 * z * of_rows(LOGSUMEXP, rows.x), level + 2.0 * z * mean_u
     products = [
         rows.scale * xp.where(_takes_part(rows), p * (curvature * (u - mean_u) + level) - b, 0.0),
         rows.scale * rows.slope * (mean_u - u),

@@ -16,7 +16,7 @@ class Targets(NamedTuple):
 
     weight: Array  # q_j w_j, smoothed, 0 in a row that is not counted; (..., C)
     slope: Array  # d weight_j / d target_j = (1 - label_smoothing) w_j; (C,)
-    is_counted: Array | None  # whether a row is counted: not ignored, nor of weight 0; (..., 1), None for all
+    is_counted: Array | None  # not ignored, nor of sample weight 0, nor broken without a target; (..., 1), None for all
     sample_weight: Array  # 0 for a row that is not counted, NaN for an index that names no class; (..., 1)
     row_weight: Array  # what mean sums and divides by; (..., 1)
 
@@ -64,7 +64,7 @@ def _names_class(index: Array, class_count: int) -> Array:
 
 
 def _is_ignored(index: Array, targets: Array, ignore_index: int | None) -> Array:
-    # An index the targets' own dtype cannot hold ignores nothing: 255 in uint8 is not -1.
+    # An index that the targets' own dtype cannot hold ignores nothing: the largest uint64 becomes -1 in int64.
     limits = namespace(targets).iinfo(targets.dtype)
     if ignore_index is None or not limits.min <= ignore_index <= limits.max:
         return namespace(index).zeros_like(index, dtype=namespace(index).bool)
@@ -99,7 +99,6 @@ def weigh(
         w = cast(class_weight, x.dtype)
         weight = q * w
         target_weight = total(weight)
-        conditions += [target_weight != 0.0] if is_index and not label_smoothing else []
     if sample_weight is not None:
         s = cast(sample_weight, x.dtype)[..., None]
         conditions.append(s != 0.0)
@@ -107,6 +106,10 @@ def weigh(
         is_possible = xp.astype(x != -math.inf, x.dtype)
         smooth = label_smoothing / total(is_possible) * is_possible
         weight = (1.0 - label_smoothing) * weight + smooth * w
+    if class_weight is not None or not is_index:
+        # A distribution without weight can still be moved, where the logits are not broken.
+        has_target = xp.any(weight != 0.0, axis=-1, keepdims=True)
+        conditions.append(has_target if is_index else has_target | xp.isfinite(xp.max(x, axis=-1, keepdims=True)))
 
     is_counted = functools.reduce(operator.and_, conditions) if conditions else None
     if is_counted is not None:
