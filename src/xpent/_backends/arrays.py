@@ -138,6 +138,11 @@ def visible(x: Array) -> Array | None:
     return x if is_eager else None
 
 
+def to_int(x: Array) -> int:
+    """The one integer of an array whose data is visible; int() of a torch tensor fails for large uint64."""
+    return int(x.item() if is_torch(x) else x)
+
+
 def quiet(x: Array) -> contextlib.AbstractContextManager[Any]:
     """Silence the floating-point warnings of NumPy and what is built on it: infinities and NaN are answers here."""
     if is_torch(x) or is_jax(x) or "numpy" not in sys.modules:

@@ -7,7 +7,7 @@ import math
 import operator
 from typing import NamedTuple
 
-from xpent._backends.arrays import Array, cast, class_indices, index_dtype, namespace, visible
+from xpent._backends.arrays import Array, cast, class_indices, index_dtype, namespace, to_int, visible
 from xpent._ops.layout import Axes, batch_shape, to_rows, total
 
 
@@ -55,7 +55,7 @@ def check_indices(targets: Array, class_count: int, ignore_index: int | None) ->
     for length in reversed(targets.shape):
         rest, here = divmod(rest, length)
         position = (here, *position)
-    value = int(xp.reshape(targets, (-1,))[flat])
+    value = to_int(xp.reshape(targets, (-1,))[flat])
     raise ValueError(f"target {value} at {position} is no class: there are {class_count}, numbered from 0")
 
 
