@@ -116,6 +116,8 @@ def jvp(
     >>> product  # of the Hessian with v
     array([ 0.25, -0.25])
     """
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise TypeError("primals and tangents must be tuples with one entry for each array")
     call = _bind(function, tuple(primals), options)
     if len(tangents) != len(call.primals):
         raise ValueError(f"there must be one tangent for each of the {len(call.primals)} primals, got {len(tangents)}")
@@ -201,14 +203,16 @@ def grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiab
 
 
 def _bind(function: Differentiable[...], primals: tuple[Array, ...], options: dict[str, Any]) -> Call:
-    bind = getattr(function, "bind", None)
-    if bind is None:
+    _check_function(function)
+    return function.bind(*primals, **options)
+
+
+def _check_function(function: Differentiable[...]) -> None:
+    if not hasattr(function, "bind"):
         raise TypeError(
             "function must be softmax, log_softmax, logsumexp or cross_entropy of xpent, or what grad or "
-            f"value_and_grad made of one, got {function!r}"
+            f"value_and_grad made of one, and takes its options when called; got {function!r}"
         )
-    call: Call = bind(*primals, **options)
-    return call
 
 
 def _check_moved(name: str, moved: Array, like: Array) -> None:
@@ -228,6 +232,7 @@ def _flatten(structure: Any) -> tuple[Array, ...]:
 
 
 def _gradient_function(function: Differentiable[...], argnums: Argnums, name: str) -> Differentiable[...]:
+    _check_function(function)
     wanted = argnums if isinstance(argnums, tuple) else (argnums,)
     if not wanted or not all(isinstance(i, int) for i in wanted):
         raise TypeError(f"argnums must be an int or a tuple of ints, got {argnums!r}")
@@ -240,7 +245,7 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
             raise TypeError(f"{name} needs one number as the output of {function.__name__}; use vjp for an array")
         for i in wanted:
             if not 0 <= i < len(primals):
-                raise TypeError(f"argnums must name one of the {len(primals)} arrays, got {i}; weights are constants")
+                raise TypeError(f"argnums must lie in [0, {len(primals)}), got {i}; weights are constants")
             if not is_floating(primals[i]):
                 raise TypeError(f"array {i} holds {primals[i].dtype}, which has no gradient")
 

@@ -106,8 +106,10 @@ def class_indices(x: Array) -> Array:
 
 
 def contiguous(x: Array) -> Array:
-    """C order on NumPy, whose sums follow the memory layout: a row's bits must depend on that row alone."""
-    return x if is_torch(x) or not array_api_compat.is_numpy_array(x) else sys.modules["numpy"].ascontiguousarray(x)
+    """C order and native bytes on NumPy, whose sums follow the layout: a row's bits must depend on that row alone."""
+    if is_torch(x) or not array_api_compat.is_numpy_array(x):
+        return x
+    return sys.modules["numpy"].require(x, x.dtype.newbyteorder("="), "CA")
 
 
 def exp_terms(x: Array) -> tuple[Array, Array, float]:

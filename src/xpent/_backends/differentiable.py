@@ -65,7 +65,8 @@ class Call(NamedTuple):
     structure: Callable[[Any], Any] = lambda outputs: outputs
 
     def evaluate(self) -> Any:
-        return self.structure(self.rule(*self.primals, **self.keywords))
+        with quiet(self.primals[0]):
+            return self.structure(self.rule(*self.primals, **self.keywords))
 
 
 class Differentiable(Protocol[P]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
@@ -29,10 +30,11 @@ def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], op
 
     @jax.custom_jvp
     def evaluate(primals: Any, constants: Any) -> Any:
+        primals, constants = jax.tree.map(jnp.asarray, (primals, constants))
         return rule.value(*primals, **constants, **options)
 
     def jvp(arguments: Any, tangents: Any) -> Any:
-        primals, constants = arguments
+        primals, constants = jax.tree.map(jnp.asarray, arguments)  # jax.grad leaves arrays of NumPy as they are
         for name, tangent in tangents[1].items():
             if not isinstance(tangent, SymbolicZero):
                 raise TypeError(f"{name} is a constant: it has no gradient here; use jax.lax.stop_gradient({name})")

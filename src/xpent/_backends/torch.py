@@ -62,15 +62,15 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
-        job, count = ctx.job, len(ctx.saved_tensors)
+        job, saved = ctx.job, ctx.saved_tensors  # once: checkpointing computes them again at each look
         if all(cotangent is None for cotangent in cotangents):
-            return (None,) * (1 + count)
+            return (None,) * (1 + len(saved))
         needed = job.primals_only(ctx.needs_input_grad[1:], bool)
-        primals, constants = job.split(ctx.saved_tensors)
+        primals, constants = job.split(saved)
         wanted = tuple([i for i, is_needed in enumerate(needed) if is_needed])
         gradients = job.rule.vjp(cotangents, wanted, *primals, **constants, **job.options)
         found = dict(zip(wanted, gradients, strict=True))
-        return (None, *[found.get(i) for i in range(count)])
+        return (None, *[found.get(i) for i in range(len(saved))])
 
 
 class _EvaluateForward(_Evaluate):
@@ -90,6 +90,15 @@ def _contiguous(outputs: Any) -> Any:
     return tuple([y.contiguous() for y in outputs]) if isinstance(outputs, tuple) else outputs.contiguous()
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_differentiated_by_func() -> bool:
+    # torch.compile inlines a Function whose arguments do not require grad, as those of torch.func do not, and what
+    # PyTorch makes of a maximum then is neither exact nor right where two logits tie.
+    kinds = torch._C._functorch.TransformType
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return any(level.key() in (kinds.Grad, kinds.Jvp) for level in levels)
+
+
 def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:
     """Evaluate a rule so that autograd and torch.func differentiate it through its own derivatives."""
     arrays = (*primals, *constants.values())
@@ -97,5 +106,10 @@ def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], op
         return _EvaluateForward.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
         return _Evaluate.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
+    if _is_differentiated_by_func():
+        raise NotImplementedError(
+            "torch.compile cannot see the derivatives of xpent inside torch.func.grad, vjp or jvp; "
+            "inside what is compiled, use xpent.grad, xpent.vjp or xpent.jvp, also under torch.func.vmap"
+        )
     # torch.compile would do the same, but for a variable number of arguments it fails.
     return rule.value(*primals, **constants, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from sys import float_info
+from typing import Any, Literal
 
 from xpent._backends.arrays import Array, common_namespace, namespace
 from xpent._backends.differentiable import Call, differentiable
@@ -15,10 +16,10 @@ from xpent._ops.targets import are_indices, check_indices
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def _number(name: str, value: float, lowest: float, highest: float) -> float:
+def _number(name: str, value: Any, lowest: float, highest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number of Python, got {value!r}")
-    if not lowest <= value <= highest:
+    if not lowest <= value <= highest:  # type: ignore[operator]
         raise ValueError(f"{name} must lie between {lowest} and {highest}, got {value!r}")
     return float(value)
 
@@ -38,7 +39,7 @@ def _check_normalizer(normalizer: Array | float | None, reduction: str) -> Array
     if reduction == "none":
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
     if isinstance(normalizer, numbers.Real):
-        return _number("normalizer", float(normalizer), math.ulp(0.0), float_info.max)
+        return _number("normalizer", normalizer, math.ulp(0.0), float_info.max)
     _check_weights("normalizer", normalizer, (), "one number")
     return normalizer
 
@@ -56,7 +57,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     where: Array | None = None,
-    reduction: str = "mean",
+    reduction: Literal["mean", "sum", "none"] = "mean",
     normalizer: Array | float | None = None,
 ) -> Call:
     """Cross-entropy of targets under softmax(logits), in nats.
@@ -127,7 +128,7 @@ def cross_entropy(
     classes = class_count(logits.shape, axes)
     _check_weights("class_weight", class_weight, (classes,), "one weight per class")
     _check_weights("sample_weight", sample_weight, batch_shape(logits.shape, axes), "one weight per row")
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if ignore_index is not None:
         if not isinstance(ignore_index, numbers.Integral):

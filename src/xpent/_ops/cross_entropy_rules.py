@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from xpent._backends.arrays import Array, cast, namespace
 from xpent._backends.differentiable import Rule, Wanted
 from xpent._ops.layout import Axes, from_rows, keep_axes, logits_to_rows, of_rows, to_rows, total
-from xpent._ops.softmax import LOGSUMEXP, SOFTMAX, split
+from xpent._ops.softmax import LOGSUMEXP, SOFTMAX, centred, split
 from xpent._ops.targets import weigh
 
 Tangents = tuple[Array | None, Array | None]
@@ -118,9 +118,9 @@ def _loss_and_gradient(logits: Array, targets: Array, *, wanted: Wanted, **keywo
     if 0 in wanted:
         p = peak.exp / s
         others = total(xp.where(peak.is_first, 0.0, rows.q))
-        gradient = xp.where(peak.is_first, (others - peak.rest * rows.q) / s, p * total(rows.q) - rows.q)
-        if rows.z_loss:
-            gradient = gradient + 2.0 * _z(rows) * log_sum * p
+        pull = 2.0 * _z(rows) * log_sum if rows.z_loss else 0.0
+        at_first = (others + pull - peak.rest * rows.q) / s
+        gradient = xp.where(peak.is_first, at_first, p * (total(rows.q) + pull) - rows.q)
         gradients[0] = from_rows(rows.scale * gradient, rows.axes, logits.shape)
     if 1 in wanted:
         gradient = rows.scale * xp.where(rows.slope == 0.0, 0.0, rows.slope * surprise)
@@ -176,8 +176,10 @@ def _enter(tangents: Tangents, rows: Rows) -> tuple[Array, Array]:
 
 
 def _takes_part(rows: Rows) -> Array:
-    """Whether a logit can have a gradient: its class is possible, or what the target demands; (..., C)."""
-    takes_part = (rows.x != -math.inf) | (rows.q != 0.0)
+    """Whether a logit has a gradient: its class is possible or demanded by the target, or its row is NaN; (..., C)."""
+    xp = namespace(rows.x)
+    is_broken = ~xp.isfinite(xp.max(rows.x, axis=-1, keepdims=True))
+    takes_part = (rows.x != -math.inf) | (rows.q != 0.0) | is_broken
     return takes_part if rows.is_counted is None else takes_part & rows.is_counted
 
 
@@ -196,13 +198,15 @@ def _hessian_product(tangents: Tangents, wanted: Wanted, logits: Array, targets:
     rows = _rows(logits, targets, **keywords)
     u, d = _enter(tangents, rows)
     p, b = of_rows(SOFTMAX, rows.x), rows.slope * d
-    mean_u, curvature, level = total(p * u), total(rows.q), total(b)
+    deviation = centred(u, rows.x)
+    deviation = deviation - total(p * deviation)
+    curvature, level = total(rows.q), total(b)
     if rows.z_loss:
         z = _z(rows)
-        curvature, level = curvature + 2.0 * z * of_rows(LOGSUMEXP, rows.x), level + 2.0 * z * mean_u
+        curvature, level = curvature + 2.0 * z * of_rows(LOGSUMEXP, rows.x), level + 2.0 * z * total(p * u)
     products = [
-        rows.scale * xp.where(_takes_part(rows), p * (curvature * (u - mean_u) + level) - b, 0.0),
-        rows.scale * rows.slope * (mean_u - u),
+        rows.scale * xp.where(_takes_part(rows), p * (curvature * deviation + level) - b, 0.0),
+        -rows.scale * rows.slope * deviation,
     ]
     if rows.denominator_slope is not None:
         _, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=(0, 1), **keywords)

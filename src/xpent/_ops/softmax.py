@@ -26,17 +26,28 @@ class Peak(NamedTuple):
     rest: Array  # the sum of e_j over j != a, (..., 1)
 
 
+def is_first_maximum(x: Array) -> Array:
+    """Whether a class is a, the first to attain the maximum of its row."""
+    return class_indices(x) == namespace(x).argmax(x, axis=-1, keepdims=True)
+
+
+def centred(v: Array, x: Array) -> Array:
+    """v - v_a: what a shift does not change, but without v_a nothing cancels where p_a is almost 1."""
+    return v - total(namespace(x).where(is_first_maximum(x), v, 0.0))
+
+
 def split(x: Array) -> Peak:
     """Split rows, which have their classes last, at their first maximum."""
     xp = namespace(x)
     maximum = xp.max(x, axis=-1, keepdims=True)
     shifted = x - xp.where(xp.isfinite(maximum), maximum, math.nan)
-    is_first = class_indices(x) == xp.argmax(x, axis=-1, keepdims=True)
+    is_first = is_first_maximum(x)
     exp, terms, unit = exp_terms(shifted)
     return Peak(maximum, is_first, shifted, exp, unit * total(xp.where(is_first, 0.0, terms)))
 
 
 # dp_j = p_j (dx_j - sum_k p_k dx_k); the Jacobian diag(p) - p p^T is symmetric, so that vjp and jvp are one.
+# A shift of all dx_j changes nothing: from dx_j - dx_a nothing cancels, for the other terms are small.
 
 
 def _softmax_value(x: Array) -> Array:
@@ -45,14 +56,15 @@ def _softmax_value(x: Array) -> Array:
 
 
 def _softmax_derivative(v: Array, x: Array) -> Array:
-    y, v = of_rows(SOFTMAX, x), masked(v, x)
+    y, v = of_rows(SOFTMAX, x), centred(masked(v, x), x)
     return y * (v - total(y * v))
 
 
 SOFTMAX = rule_of_rows(_softmax_value, vjp=_softmax_derivative, jvp=_softmax_derivative)
 
 
-# d log p_j = dx_j - sum_k p_k dx_k, 0 for an impossible class, whose log p stays -inf.
+# d log p_j = dx_j - sum_k p_k dx_k, 0 for an impossible class, whose log p stays -inf. Backward g_j - p_j sum_k g_k,
+# and at a, where 1 - p_a would cancel, g_a sum_{k != a} p_k - p_a sum_{k != a} g_k.
 
 
 def _log_softmax_value(x: Array) -> Array:
@@ -61,12 +73,14 @@ def _log_softmax_value(x: Array) -> Array:
 
 
 def _log_softmax_vjp(g: Array, x: Array) -> Array:
-    g = masked(g, x)
-    return g - of_rows(SOFTMAX, x) * total(g)
+    xp, g, p, is_first = namespace(x), masked(g, x), of_rows(SOFTMAX, x), is_first_maximum(x)
+    rest_g, rest_p = (total(xp.where(is_first, 0.0, y)) for y in (g, p))
+    return xp.where(is_first, g * rest_p - p * rest_g, g - p * total(g))
 
 
 def _log_softmax_jvp(v: Array, x: Array) -> Array:
-    return masked(v - total(of_rows(SOFTMAX, x) * masked(v, x)), x)
+    v = centred(masked(v, x), x)
+    return masked(v - total(of_rows(SOFTMAX, x) * v), x)
 
 
 LOG_SOFTMAX = rule_of_rows(_log_softmax_value, _log_softmax_vjp, _log_softmax_jvp)
@@ -286,7 +300,7 @@ def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
     xp = namespace(x)
     rows = logits_to_rows(x, axes, None)
     p = of_rows(SOFTMAX, rows)
-    is_first = class_indices(rows) == xp.argmax(rows, axis=-1, keepdims=True)
+    is_first = is_first_maximum(rows)
     complement = xp.where(is_first, total(xp.where(is_first, 0.0, p)), 1.0 - p)
     index = class_indices(rows)
     jacobian = xp.where(index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :])

@@ -106,6 +106,9 @@ def weigh(
         is_possible = xp.astype(x != -math.inf, x.dtype)
         smooth = label_smoothing / total(is_possible) * is_possible
         weight = (1.0 - label_smoothing) * weight + smooth * w
+    if conditions:
+        s = xp.where(functools.reduce(operator.and_, conditions), s, 0.0)
+    row_weight = xp.where(s == 0.0, 0.0, s * target_weight)
     if class_weight is not None or not is_index:
         # A distribution without weight can still be moved, where the logits are not broken.
         has_target = xp.any(weight != 0.0, axis=-1, keepdims=True)
@@ -114,7 +117,6 @@ def weigh(
     is_counted = functools.reduce(operator.and_, conditions) if conditions else None
     if is_counted is not None:
         weight, s = xp.where(is_counted, weight, 0.0), xp.where(is_counted, s, 0.0)
-    row_weight = s * target_weight
     if is_index:
         s = xp.where(is_ignored | _names_class(index, x.shape[-1]), s, math.nan)
     return Targets(weight, (1.0 - label_smoothing) * w, is_counted, s, row_weight)
