@@ -108,3 +108,33 @@ def test_gradients_of_the_oracle_are_central_differences_of_its_loss(targets, re
     for moved, gradient in enumerate((answer.gradient, answer.gradient_of_targets)[: np.ndim(t)]):
         for i, j in zip(*np.nonzero(abs(gradient) < np.inf), strict=True):
             assert abs(difference(moved, i, j) - gradient[i, j]) < 1e-60
+
+
+def test_derivatives_lose_nothing_at_the_class_that_is_almost_sure(xp):
+    x = xp.asarray([20.0, 0.0, -80.0])
+    first = xp.asarray([1.0, 0.0, 0.0])
+    (exact_x,) = (xp.to_numpy(x),)
+    p = oracle.softmax(exact_x)
+    units = 2 * (4 + 2 * spread(exact_x)[0])
+
+    def derivatives(x, v):
+        of_softmax, of_log_softmax = (xpent.vjp(f, x)[1](v)[0] for f in (xpent.softmax, xpent.log_softmax))
+        change = xpent.jvp(xpent.log_softmax, (x,), (v,))[1]
+        gradient_change = xpent.jvp(xpent.grad(xpent.logsumexp), (x,), (v,))[1]
+        return of_softmax, of_log_softmax, change, gradient_change
+
+    onto_first = p[1] + p[2]
+    exact = (p[0] * onto_first, onto_first, onto_first, p[0] * onto_first)
+    for actual, expected in zip(xp.call(derivatives, x, first), exact, strict=True):
+        assert_within(xp, actual[0], expected, units)
+
+
+def test_product_of_the_hessian_loses_nothing_at_the_class_that_is_almost_sure(xp):
+    x, v = xp.asarray([20.0, 0.0, -80.0]), xp.asarray([1.0, 0.0, 0.0])
+    p, label = oracle.softmax(xp.to_numpy(x)), xp.asarray(np.asarray(0))
+
+    def product(x, label, v):
+        return xpent.jvp(xpent.grad(xpent.cross_entropy), (x, label), (v, None))[1]
+
+    units = 2 * (4 + 2 * spread(xp.to_numpy(x))[0])
+    assert_within(xp, xp.call(product, x, label, v)[0], p[0] * (p[1] + p[2]), units)

@@ -165,3 +165,19 @@ def test_index_that_names_no_class_is_an_error_or_a_row_of_nan(xp, index, dtype,
     assert np.isnan(xp.to_numpy(xp.call(xpent.cross_entropy, x, t, ignore_index=ignore_index)))
     of_sum = xp.call(gradient, x, t, ignore_index=ignore_index, reduction="sum")
     np.testing.assert_array_equal(np.isnan(xp.to_numpy(of_sum)), expected[..., None] * np.ones(4, dtype=bool))
+
+
+def test_broken_row_without_a_target_still_counts_in_the_mean(xp):
+    targets = xp.asarray([[1.0, 0, 0], [0, 0, 0]])
+    losses = [
+        xp.call(xpent.cross_entropy, xp.asarray([[1.0, 2, 3], row]), targets) for row in ([0, 1.0, 0], [0, NAN, 0])
+    ]
+    assert xp.to_numpy(losses[0]) == xp.to_numpy(losses[1])
+
+
+def test_broken_target_of_weight_zero_leaks_nothing(xp):
+    x, q = LOGITS[:2, :3], np.asarray([[0.2, 0.3, 0.5], [NAN, 0.5, 0.5]])
+    options = {"sample_weight": xp.asarray([1.0, 0.0]), "class_weight": xp.asarray(np.ones(3))}
+    loss, (gradient, _) = differentiate(xp, xpent.cross_entropy, xp.asarray(x), xp.asarray(q), **options)
+    assert np.isfinite(xp.to_numpy(loss))
+    np.testing.assert_array_equal(xp.to_numpy(gradient)[1], 0)

@@ -204,3 +204,9 @@ def test_the_gradient_functions_can_be_differentiated_like_any_other(differentia
     expected = jax.hessian(xpent.cross_entropy)(x, labels)
     for gradient in (xpent.grad(xpent.cross_entropy), lambda *a: xpent.value_and_grad(xpent.cross_entropy)(*a)[1]):
         assert_close(run(differentiate(gradient))(x, labels), expected, case("", "cross_entropy", X), order=2)
+
+
+def test_arrays_of_numpy_can_be_differentiated():
+    x = np.asarray([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(jax.grad(xpent.logsumexp)(x), xpent.softmax(x), rtol=2.0**-50)
+    np.testing.assert_allclose(jax.hessian(xpent.logsumexp)(x), xpent.softmax_jacobian(x), rtol=2.0**-48)

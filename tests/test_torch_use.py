@@ -130,3 +130,11 @@ def test_writing_into_logits_between_forward_and_backward_is_noticed(device):
     logits.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_checkpointed_loss_has_the_gradient_of_the_loss():
+    x, y = torch.randn(3, 4, requires_grad=True), torch.tensor([0, 1, 2])
+    loss = torch.utils.checkpoint.checkpoint(xpent.cross_entropy, x, y, use_reentrant=False)
+    (actual,) = torch.autograd.grad(loss, x)
+    (expected,) = torch.autograd.grad(xpent.cross_entropy(x, y), x)
+    assert torch.equal(actual, expected)
