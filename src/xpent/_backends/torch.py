@@ -104,12 +104,12 @@ def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], op
     arrays = (*primals, *constants.values())
     if not torch.compiler.is_compiling():
         return _EvaluateForward.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
-    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
-        return _Evaluate.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
     if _is_differentiated_by_func():
         raise NotImplementedError(
             "torch.compile cannot see the derivatives of xpent inside torch.func.grad, vjp or jvp; "
             "inside what is compiled, use xpent.grad, xpent.vjp or xpent.jvp, also under torch.func.vmap"
         )
-    # torch.compile would do the same, but for a variable number of arguments it fails.
+    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
+        return _Evaluate.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
+    # torch.compile inlines a Function that needs no gradient, but not one of a variable number of arguments.
     return rule.value(*primals, **constants, **options)
