@@ -112,3 +112,8 @@ def test_arrays_on_two_devices_are_refused():
     elsewhere = strict.asarray(LABELS, device=strict.Device("device1"))
     with pytest.raises(ValueError, match=r"one device.*logits.*targets.*device1"):
         xpent.cross_entropy(strict.asarray(LOGITS), elsewhere)
+
+
+def test_masked_array_is_refused_as_its_mask_would_be_lost():
+    with pytest.raises(TypeError, match="masked array"):
+        xpent.softmax(np.ma.masked_array([1.0, 2.0, 100.0], mask=[False, False, True]))

@@ -42,6 +42,8 @@ def _namespace(name: str, array: Array) -> ModuleType:
         from xpent._backends import torch
 
         return torch.xp
+    if "numpy" in sys.modules and isinstance(array, sys.modules["numpy"].ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, and its mask would be lost: pass its data, and the mask as where")
     try:
         space: ModuleType = array_api_compat.array_namespace(array)
     except TypeError:
