@@ -118,9 +118,9 @@ def _loss_and_gradient(logits: Array, targets: Array, *, wanted: Wanted, **keywo
     if 0 in wanted:
         p = peak.exp / s
         others = total(xp.where(peak.is_first, 0.0, rows.q))
-        pull = 2.0 * _z(rows) * log_sum if rows.z_loss else 0.0
-        at_first = (others + pull - peak.rest * rows.q) / s
-        gradient = xp.where(peak.is_first, at_first, p * (total(rows.q) + pull) - rows.q)
+        slope_of_z = 2.0 * _z(rows) * log_sum if rows.z_loss else 0.0
+        at_first = (others + slope_of_z - peak.rest * rows.q) / s
+        gradient = xp.where(peak.is_first, at_first, p * (total(rows.q) + slope_of_z) - rows.q)
         gradients[0] = from_rows(rows.scale * gradient, rows.axes, logits.shape)
     if 1 in wanted:
         gradient = rows.scale * xp.where(rows.slope == 0.0, 0.0, rows.slope * surprise)
