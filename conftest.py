@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +140,38 @@ class Library:
 def backends(request: pytest.FixtureRequest) -> list[str]:
     """The names of the backends under test."""
     return _backends(request.config)
+
+
+@pytest.fixture(autouse=True)
+def _library_under_test(request: pytest.FixtureRequest, backends: list[str]) -> Iterator[None]:
+    """Skip what is marked as a test of other libraries; JAX makes its arrays on the device under test."""
+    marker = request.node.get_closest_marker("library")
+    if marker is None:
+        yield
+        return
+    if not set(marker.args) & set(backends):
+        pytest.skip("--backend asks for others")
+    if "jax" not in marker.args:
+        yield
+        return
+    import jax
+
+    with jax.default_device(jax.devices(request.config.getoption("--device"))[0]):
+        yield
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> str:
+    """The device under test, as the library names it."""
+    return str(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def asarray(device: str) -> Any:
+    """A function that makes a torch tensor on the device under test."""
+    import torch
+
+    return functools.partial(torch.tensor, device=device)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

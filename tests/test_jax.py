@@ -9,18 +9,10 @@ jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
 
+pytestmark = pytest.mark.library("jax", "jax-jit")
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 high_order_cases = pytest.mark.parametrize("case", HIGH_ORDER_CASES, ids=[case.id for case in HIGH_ORDER_CASES])
 NESTINGS = list(itertools.product((jax.jacfwd, jax.jacrev), repeat=2))
-
-
-@pytest.fixture(autouse=True)
-def device(request):
-    asked = request.config.getoption("--backend")
-    if asked and not {"jax", "jax-jit"} & set(asked):
-        pytest.skip("--backend asks for others")
-    with jax.default_device(jax.devices(request.config.getoption("--device"))[0]):
-        yield
 
 
 def weighted(y):

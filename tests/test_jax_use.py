@@ -11,19 +11,11 @@ import xpent
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 
+pytestmark = pytest.mark.library("jax", "jax-jit")
 SAMPLE_WEIGHT = np.array([0.5, 2.0, 3.0])
 FEW_CASES = [case for case in CASES if case.id in ("softmax where", "log_softmax middle axis", *HIGH_ORDER)]
 kinds = pytest.mark.parametrize("targets", [LABELS, Q], ids=["labels", "distribution"])
 run_modes = pytest.mark.parametrize("run", [lambda function: function, jax.jit], ids=["eager", "jit"])
-
-
-@pytest.fixture(autouse=True)
-def device(request):
-    asked = request.config.getoption("--backend")
-    if asked and not {"jax", "jax-jit"} & set(asked):
-        pytest.skip("--backend asks for others")
-    with jax.default_device(jax.devices(request.config.getoption("--device"))[0]):
-        yield request.config.getoption("--device")
 
 
 @pytest.mark.parametrize("axis", [-1, (2, 0)])

@@ -1,7 +1,5 @@
 """Autograd through the hand-written derivatives, beside the textbook's formulas and torch's own functions."""
 
-import functools
-
 import numpy as np
 import pytest
 from derivative_cases import (
@@ -24,6 +22,7 @@ import xpent
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
+pytestmark = pytest.mark.library("torch")
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 SHARED_OPTIONS = [
     ((X, LABELS), {}, {}),
@@ -45,19 +44,6 @@ LAYOUTS = {
     "broadcast": lambda x: x[:1].expand(x.shape),
     "Fortran order in a corner": lambda x: F.pad(x, (1, 1, 1, 1)).T.contiguous().T[1:-1, 1:-1],
 }
-
-
-@pytest.fixture(autouse=True)
-def device(request):
-    asked = request.config.getoption("--backend")
-    if asked and "torch" not in asked:
-        pytest.skip("--backend asks for others")
-    return request.config.getoption("--device")
-
-
-@pytest.fixture
-def asarray(device):
-    return functools.partial(torch.tensor, device=device)
 
 
 def weighted_sum(arrays):

@@ -13,23 +13,14 @@ from torch.func import grad, grad_and_value, hessian, jacfwd, jvp, vjp, vmap  # 
 
 # The compiler itself uses what torch deprecates; every other warning is an error, a UserWarning above all.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
+    pytest.mark.library("torch"),
     pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
 ]
 
 
 @pytest.fixture(autouse=True)
-def device(request):
-    asked = request.config.getoption("--backend")
-    if asked and "torch" not in asked:
-        pytest.skip("--backend asks for others")
+def _nothing_compiled_before():
     torch.compiler.reset()
-    return request.config.getoption("--device")
-
-
-@pytest.fixture
-def asarray(device):
-    return functools.partial(torch.tensor, device=device)
 
 
 def compiled(function, backend="inductor"):

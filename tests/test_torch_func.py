@@ -25,23 +25,9 @@ import xpent
 torch = pytest.importorskip("torch")
 from torch.func import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap  # noqa: E402
 
-# torch.func loads scripts of torch's own, with a warning, when it meets forward mode for the first time.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.library("torch")
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 every_nesting = pytest.mark.parametrize(("outer", "inner"), list(itertools.product((jacfwd, jacrev), repeat=2)))
-
-
-@pytest.fixture(autouse=True)
-def device(request):
-    asked = request.config.getoption("--backend")
-    if asked and "torch" not in asked:
-        pytest.skip("--backend asks for others")
-    return request.config.getoption("--device")
-
-
-@pytest.fixture
-def asarray(device):
-    return functools.partial(torch.tensor, device=device)
 
 
 @every_case

@@ -11,16 +11,9 @@ torch = pytest.importorskip("torch")
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 
+pytestmark = pytest.mark.library("torch")
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 narrow_dtypes = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-
-
-@pytest.fixture(autouse=True)
-def device(request):
-    asked = request.config.getoption("--backend")
-    if asked and "torch" not in asked:
-        pytest.skip("--backend asks for others")
-    return request.config.getoption("--device")
 
 
 def tensor(values, device="cpu", dtype=torch.float32, rounded_to=torch.float32):
