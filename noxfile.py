@@ -72,7 +72,9 @@ def check(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """The tests on the oldest NumPy and array-api-compat that pyproject.toml allows."""
     install(session, "test", extras=("check",))
-    session.install("array-api-compat==1.12.0", "numpy==2.0.0")
+    project = PYPROJECT["project"]
+    oldest = [*project["dependencies"], *project["optional-dependencies"]["numpy"]]
+    session.install(*[requirement.replace(">=", "==") for requirement in oldest])
     run_tests(session, "numpy")
 
 
