@@ -24,6 +24,8 @@ def common_namespace(**arrays: Array | None) -> ModuleType:
     spaces = {name: _namespace(name, array) for name, array in arrays.items()}
     first, xp = next(iter(spaces.items()))
     for name, space in spaces.items():
+        if _is_masked(arrays[name]):
+            raise TypeError(f"{name} is a masked array, whose mask would be lost: pass its data, and the mask as where")
         if space is not xp:
             raise TypeError(
                 f"all arrays must come from one library: {first} is {_kind(arrays[first])}, "
@@ -42,8 +44,6 @@ def _namespace(name: str, array: Array) -> ModuleType:
         from xpent._backends import torch
 
         return torch.xp
-    if "numpy" in sys.modules and isinstance(array, sys.modules["numpy"].ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, and its mask would be lost: pass its data, and the mask as where")
     try:
         space: ModuleType = array_api_compat.array_namespace(array)
     except TypeError:
@@ -52,6 +52,11 @@ def _namespace(name: str, array: Array) -> ModuleType:
             f"array API standard, got {_kind(array)}"
         ) from None
     return space
+
+
+def _is_masked(array: Array) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(array, numpy.ma.MaskedArray)
 
 
 def _kind(value: Any) -> str:

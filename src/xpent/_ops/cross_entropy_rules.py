@@ -65,10 +65,7 @@ def _rows(
     if t.is_counted is not None:
         x = namespace(x).where(t.is_counted, x, 0.0)
     denominator = _denominator(t.row_weight, reduction, normalizer)
-    denominator_slope = None
-    is_distribution = targets.ndim == logits.ndim
-    if is_distribution and class_weight is not None and reduction == "mean" and normalizer is None:
-        denominator_slope = t.sample_weight * cast(class_weight, x.dtype)
+    is_mean_of_weights = reduction == "mean" and normalizer is None
     return Rows(
         x,
         t.weight,
@@ -76,7 +73,7 @@ def _rows(
         t.is_counted,
         t.sample_weight / denominator,
         denominator,
-        denominator_slope,
+        t.row_weight_slope if is_mean_of_weights else None,
         z_loss,
         axes,
         is_reduced=reduction != "none",
@@ -136,7 +133,7 @@ def _value(logits: Array, targets: Array, **keywords: Any) -> Array:
 
 def _times(v: Array, gradient: Array) -> Array:
     """v * gradient, linear in v, where 0 times an infinite gradient is 0: impossible targets that do not move."""
-    # Twice the largest number, for a compiler may fold v * c * c for a constant c into v * inf.
+    # Multiplied twice by an array, for a compiler may fold v * c * c for a constant c into v * inf.
     xp = namespace(gradient)
     v, is_infinite = cast(v, gradient.dtype), xp.isinf(gradient)
     large = xp.where(is_infinite, float(xp.finfo(gradient.dtype).max), xp.zeros_like(gradient))

@@ -19,6 +19,7 @@ class Targets(NamedTuple):
     is_counted: Array | None  # not ignored, nor of sample weight 0, nor broken without a target; (..., 1), None for all
     sample_weight: Array  # 0 for a row that is not counted, NaN for an index that names no class; (..., 1)
     row_weight: Array  # what mean sums and divides by; (..., 1)
+    row_weight_slope: Array | None  # d row_weight / d target_j, None where it does not depend on the targets; (..., C)
 
 
 def are_indices(targets: Array, logits: Array, axes: Axes) -> bool:
@@ -119,4 +120,5 @@ def weigh(
         weight, s = xp.where(is_counted, weight, 0.0), xp.where(is_counted, s, 0.0)
     if is_index:
         s = xp.where(is_ignored | _names_class(index, x.shape[-1]), s, math.nan)
-    return Targets(weight, (1.0 - label_smoothing) * w, is_counted, s, row_weight)
+    row_weight_slope = None if is_index or class_weight is None else s * w
+    return Targets(weight, (1.0 - label_smoothing) * w, is_counted, s, row_weight, row_weight_slope)
