@@ -1,143 +1,158 @@
-"""Checks: what an implementation answers to the cases, and how far that is from the truth."""
+"""Checks: each judges a trial, and says what it saw where it is not what it must be."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import xpent
-from xpent.conformance import oracle
-from xpent.conformance.cases import Case, Quantity
-from xpent.conformance.implementations import Implementation
-from xpent.conformance.oracle import Numbers
+from xpent.conformance.dtypes import Numbers
+from xpent.conformance.expected import Expected, expected
+from xpent.conformance.libraries import Unsupported
 
-DTYPES = ("float32", "float64")
-
-
-@dataclass(frozen=True)
-class Result:
-    """Largest errors of one quantity, in units of u; None where the library has no such thing."""
-
-    implementation: str
-    dtype: str
-    case: str
-    quantity: str
-    by_hand: float  # what xpent's own vjp, jvp and grad return
-    in_framework: float | None  # what the library's differentiation makes of the same function
-    own: float | None  # what the library's own function and autodiff return
-    of_allowed: float  # the largest share of what is allowed that either of ours makes use of
-    of_condition: float | None  # the same for the difference to the library's own
-
-    @property
-    def holds(self) -> bool:
-        """Whether both of ours are exact enough, and the library's own differs by no more than its formula explains."""
-        return self.of_allowed <= 1 and (self.of_condition is None or self.of_condition <= 1)
+if TYPE_CHECKING:
+    from xpent.conformance.trial import Trial
 
 
-def check(implementation: Implementation, dtype: str, cases: Iterable[Case]) -> Iterator[Result]:
-    """Compute every quantity of every case in up to three ways."""
-    for case in cases:
-        arrays = tuple(implementation.asarray(array) for array in case.arrays)
-        function, own = getattr(xpent, case.function), implementation.own[case.function]
-        for quantity in case.quantities:
-            options = {
-                name: implementation.asarray(value) if isinstance(value, np.ndarray) else value
-                for name, value in quantity.options.items()
-            }
-            direction = None if quantity.direction is None else implementation.asarray(quantity.direction)
+@dataclass
+class Verdict:
+    """What a check found: the largest errors in units of u by quantity, and what is wrong, if anything."""
 
-            def answer(compute: Callable[..., Any], function: Any, *rest: Any) -> Numbers:
-                return implementation.to_numpy(compute(quantity, function, *rest)).astype(np.float64)  # noqa: B023
-
-            inputs = (arrays, options, direction)
-            by_hand = answer(_by_hand, function, *inputs)
-            in_framework = own_answer = None
-            if quantity.kind == "value":
-                own_answer = answer(_value, own, *inputs)
-            elif implementation.transforms is not None:
-                in_framework = answer(_in_framework, function, *inputs, implementation)
-                own_answer = answer(_in_framework, own, *inputs, implementation)
-            yield _judge(implementation.name, dtype, case.title, quantity, by_hand, in_framework, own_answer)
+    errors: dict[str, float] = field(default_factory=dict)
+    share: float = 0.0  # the largest error, as a share of what is allowed
+    wrong: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # quantities that are not claimed, with the reason
 
 
-def _value(_: Quantity, function: Any, arrays: tuple[Any, ...], options: dict[str, Any], __: Any) -> Any:
-    return function(*arrays, **options)
+def exact(trial: Trial) -> Verdict:
+    """Every quantity lies within its bound of the exact value, and is NaN or infinite where that is."""
+    verdict = Verdict()
+    for quantity in trial.case.quantities:
+        try:
+            answer = trial.compute(quantity)
+        except Unsupported as reason:
+            verdict.left_out[quantity] = str(reason)
+            continue
+        _compare(verdict, trial, quantity, answer)
+    return verdict
 
 
-def _by_hand(
-    quantity: Quantity, function: Any, arrays: tuple[Any, ...], options: dict[str, Any], direction: Any
-) -> Any:
-    if quantity.kind == "value":
-        return function(*arrays, **options)
-    if quantity.kind == "vjp":
-        return xpent.vjp(function, *arrays, **options)[1](direction)[quantity.position]
-    moved = xpent.grad(function) if quantity.kind == "hvp" else function
-    return xpent.jvp(moved, arrays, (direction, *(None for _ in arrays[1:])), **options)[1]
-
-
-def _in_framework(
-    quantity: Quantity,
-    function: Any,
-    arrays: tuple[Any, ...],
-    options: dict[str, Any],
-    direction: Any,
-    implementation: Implementation,
-) -> Any:
-    transforms, i = implementation.transforms, quantity.position
-
-    def of_moved(x: Any) -> Any:
-        return function(*arrays[:i], x, *arrays[i + 1 :], **options)
-
-    def derivative(x: Any) -> Any:
-        if quantity.kind == "vjp":
-            return transforms.vjp(of_moved, x)[1](direction)[0]  # type: ignore[union-attr]
-        moved = transforms.grad(of_moved) if quantity.kind == "hvp" else of_moved  # type: ignore[union-attr]
-        return transforms.jvp(moved, (x,), (direction,))[1]  # type: ignore[union-attr]
-
-    return implementation.compile(derivative)(arrays[i])
-
-
-def _judge(
-    implementation: str,
-    dtype: str,
-    case: str,
-    quantity: Quantity,
-    by_hand: Numbers,
-    in_framework: Numbers | None,
-    own: Numbers | None,
-) -> Result:
-    u = float(np.finfo(dtype).eps) / 2
-    errors = [_errors(answer, quantity, dtype) for answer in (by_hand, in_framework) if answer is not None]
-    of_condition = None
-    if own is not None:
-        size = np.maximum(np.asarray(quantity.scale, dtype=np.float64), 1.0)
-        of_condition = _largest(np.abs(own - by_hand) / (u * size * quantity.condition))
-    return Result(
-        implementation,
-        dtype,
-        case,
-        quantity.name,
-        _largest(errors[0]),
-        None if in_framework is None else _largest(errors[1]),
-        None if own is None else _largest(_errors(own, quantity, dtype)),
-        max(_largest(error / quantity.allowed) for error in errors),
-        of_condition,
-    )
-
-
-def _errors(answer: Numbers, quantity: Quantity, dtype: str) -> Numbers:
-    """Errors in units of u times the scale; none where the truth lies below the normal numbers of the dtype."""
-    limits = np.finfo(dtype)
-    is_normal = np.asarray(quantity.scale >= float(limits.tiny), dtype=bool)
-    finite = np.where(np.isfinite(answer), answer, 0.0)
-    error = abs(oracle.exact(finite) - quantity.exact) / np.where(is_normal, quantity.scale, 1) / (limits.eps / 2)
-    return np.where(is_normal, np.where(np.isfinite(answer), np.asarray(error, dtype=np.float64), np.nan), 0.0)
+def _compare(verdict: Verdict, trial: Trial, quantity: str, answer: Numbers) -> None:
+    right = expected(trial.case, trial.dtype, quantity, trial.reduction(quantity))
+    if answer.shape != right.exact.shape:
+        verdict.wrong.append(f"{quantity} has the shape {answer.shape} instead of {right.exact.shape}")
+        return
+    units, shares = right.errors(answer, trial.dtype)
+    verdict.errors[quantity] = _largest(units)
+    share = _largest(shares)
+    verdict.share = max(verdict.share, share)
+    if not share <= 1:
+        verdict.wrong.append(_worst(quantity, answer, right, units, shares))
 
 
 def _largest(errors: Numbers) -> float:
-    """The largest error; NaN, which no bound allows, is the largest number, which JSON can hold."""
-    return float(np.max(np.nan_to_num(errors, nan=sys.float_info.max, posinf=sys.float_info.max)))
+    """The largest error; NaN, where NaN or infinity is not where it belongs, is infinitely far off."""
+    return float(np.max(np.nan_to_num(errors, nan=math.inf, posinf=math.inf), initial=0.0))
+
+
+def _worst(quantity: str, answer: Numbers, right: Expected, units: Numbers, shares: Numbers) -> str:
+    at = np.unravel_index(int(np.argmax(np.nan_to_num(shares, nan=math.inf, posinf=math.inf))), answer.shape)
+    place = f"[{', '.join(map(str, at))}]" if at else ""
+    wanted, far = float(right.exact[at]), float(units[at])
+    text = f"{quantity}{place} is {float(answer[at]):.9g} instead of {wanted:.9g}"
+    if math.isfinite(far):
+        text += f", {far:.2g} u off where {float(right.units[at]):.2g} u are allowed"
+    return text
+
+
+def refused_or_nan(trial: Trial) -> Verdict:
+    """A label that names no class raises an error, or its row is NaN and no other row notices."""
+    try:
+        for quantity in trial.case.quantities:
+            trial.compute(quantity)
+    except Unsupported:
+        pass
+    except Exception:  # noqa: BLE001 - any error is a refusal
+        return Verdict()
+    return exact(trial)
+
+
+def refused(trial: Trial) -> Verdict:
+    """The call raises an error."""
+    try:
+        answer = trial.compute("value")
+    except Unsupported:
+        raise
+    except Exception:  # noqa: BLE001 - any error is a refusal
+        return Verdict()
+    return Verdict(wrong=[f"no error was raised; the value is {answer.ravel()[:3].tolist()}"])
+
+
+def leaves_inputs_alone(trial: Trial) -> Verdict:
+    """No argument is written to, by the value or the gradient."""
+    verdict = Verdict()
+    with _left_out(verdict, "gradient"):
+        trial.compute("value")
+        trial.compute("gradient")
+    for i, (array, values) in enumerate(zip(trial.arrays, trial.case.arrays_in(trial.dtype), strict=True)):
+        if not np.array_equal(trial.library.to_numpy(array), values, equal_nan=values.dtype.kind == "f"):
+            verdict.wrong.append(f"argument {i} was written to")
+    return verdict
+
+
+def silent(trial: Trial) -> Verdict:
+    """No warning is issued."""
+    verdict = Verdict()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with _left_out(verdict, "gradient"):
+            trial.compute("value")
+            trial.compute("gradient")
+    verdict.wrong += sorted({f"{w.category.__name__}: {w.message}" for w in caught})
+    return verdict
+
+
+def same_when_repeated(trial: Trial) -> Verdict:
+    """The same call returns the same bits."""
+    return _same_bits(trial, [np.arange(len(trial.case.arrays[0]))] * 2, "when run again")
+
+
+def same_when_shuffled(trial: Trial) -> Verdict:
+    """Every row has the same bits when the rows come in another order."""
+    order = np.random.default_rng(0).permutation(len(trial.case.arrays[0]))
+    return _same_bits(trial, [order], "in another order")
+
+
+def same_when_cut(trial: Trial) -> Verdict:
+    """Every row has the same bits when the batch is cut into parts."""
+    rows = np.arange(len(trial.case.arrays[0]))
+    return _same_bits(trial, [part for size in (1, 3, 7) for part in (rows[:size], rows[size:])], "in another batch")
+
+
+def _same_bits(trial: Trial, selections: list[Numbers], when: str) -> Verdict:
+    verdict = Verdict()
+    whole = {}
+    for quantity in ("value", "gradient"):
+        with _left_out(verdict, quantity):
+            whole[quantity] = trial.compute(quantity)
+    for rows in selections:
+        arrays = tuple(trial.asarray(array[rows]) for array in trial.case.arrays_in(trial.dtype))
+        for quantity, once in whole.items():
+            again, once = trial.compute(quantity, arrays), once[rows] if once.ndim else once
+            if not np.array_equal(again, once, equal_nan=True):
+                verdict.wrong.append(f"{quantity} has other bits {when}, {int(np.sum(again != once))} of {once.size}")
+    verdict.wrong = sorted(set(verdict.wrong))[:2]
+    return verdict
+
+
+@contextlib.contextmanager
+def _left_out(verdict: Verdict, quantity: str) -> Iterator[None]:
+    try:
+        yield
+    except Unsupported as reason:
+        verdict.left_out[quantity] = str(reason)

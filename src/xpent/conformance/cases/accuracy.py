@@ -1,0 +1,114 @@
+"""Plain indices: where digits are lost, and where sums overflow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpent.conformance.case import Case
+from xpent.conformance.cases.rows import LABELS, X, ahead, logits, uncertain
+from xpent.conformance.dtypes import DTYPES
+
+WIDE = ("float64", "float32", "bfloat16")  # what holds 1e8
+
+MARGINS = np.linspace(-100, 100, 17)
+
+
+def margin_rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Margins of the label from -100 to 100 at three offsets; fewer where there are many classes."""
+    margins = MARGINS if classes < 100 else MARGINS[::4]
+    parts = [ahead(m, classes, 1, offset) for offset in (0.0, 1e3, 1e4) for m in margins]
+    return np.concatenate([x for x, _ in parts]), np.concatenate([t for _, t in parts])
+
+
+def _few_values(rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Many classes with few distinct logits, whose exponentials an oracle need not compute one by one."""
+    rng = np.random.default_rng(classes)
+    return rng.integers(-32, 33, size=(rows, classes)) / 8, rng.integers(classes - 1, size=rows)
+
+
+CASES = [
+    Case("rows", "ordinary", "The plain case: logits of moderate size, labels that are not the likeliest.", (X, LABELS)),
+    Case(
+        "worked-example", "ordinary", "A worked example: losses 0.14507794 and 17.01904505.",
+        (np.asarray([[1.0, 3, 5, 7], [1, -9, 4, 8]]), np.asarray([3, 1])),
+    ),
+    Case("one-row", "ordinary", "Logits of shape (C,) with a label of shape ().", (X[0], np.asarray(LABELS[0]))),
+    Case(
+        "sequences", "ordinary", "Logits (batch, time, C) with labels (batch, time).",
+        (X.reshape(2, 4, 5), LABELS.reshape(2, 4)),
+    ),
+    *(
+        Case(
+            f"offset{offset:+.0e}".replace("e+0", "e"), "offset",
+            "A shift of all logits changes nothing, but exp(x) overflows and lse - x_t cancels: equal logits of 1e8 gave "
+            "loss 0 in torch (pytorch#11752), MLX (#4188) and optax (#1792).",
+            (X + offset, LABELS), dtypes=DTYPES if abs(offset) < 6e4 else WIDE,
+        )
+        for offset in (1e3, -1e3, 1e4, -1e4, 1e8, -1e8)
+    ),
+    Case(
+        "offset+1e8-equal", "offset", "Equal logits of 1e8: the loss is log C, not 0 (pytorch#11752, optax#1792).",
+        (np.full(X.shape, 1e8), LABELS), dtypes=WIDE,
+    ),
+    Case(
+        "offsets-differ-by-row", "offset", "The maximum of the batch is not that of a row (crysx_nn#7).",
+        (X + np.asarray([0.0, 1e3, -1e3, 1e4, -1e4, 500, -500, 100])[:, None], LABELS),
+    ),
+    *(
+        Case(
+            f"margin-{margin}", "confident",
+            "A sure and right row: loss and gradient are about exp(-margin), where lse - x_t and p_t - 1 lose their "
+            "digits and return 0 from 20 on (Liger-Kernel#1329, jax#40384).",
+            ahead(margin),
+        )
+        for margin in (4, 8, 12, 16, 20, 40, 100)
+    ),
+    *(
+        Case(
+            f"margins-{classes}-classes", "confident",
+            "Margins of the label from -100 to 100, at offsets 0, 1e3 and 1e4.", margin_rows(classes),
+        )
+        for classes in (2, 3, 10, 1000)
+    ),
+    Case(
+        "two-equal", "ties", "Two logits share the maximum: each class has its own gradient (jax#13529).",
+        (np.maximum(X, np.sort(X)[:, -2:-1]) * 0 + np.minimum(X, np.sort(X)[:, -2:-1]), LABELS),
+    ),
+    Case("two-equal-target-among", "ties", "The target shares the maximum.",
+         (np.minimum(X, np.sort(X)[:, -2:-1]), np.argmax(X, axis=-1))),
+    Case("all-equal", "ties", "All logits are equal: the loss is log C.", (np.full(X.shape, 0.75), LABELS)),
+    Case("all-zero", "ties", "All logits are zero, as at the start of a training.", (np.zeros(X.shape), LABELS)),
+    *(
+        Case(f"behind-{margin}", "unlikely",
+             "A sure and wrong row: the loss is the margin, the gradient of the target -1; nothing is clipped (keras#7563).",
+             ahead(-margin))
+        for margin in (20, 100, 1000, 30000)
+    ),
+    Case(
+        "wide-row", "unlikely", "Most exponentials underflow: log(softmax) would be -inf (Theano#3162).",
+        (np.linspace(0.0, 40.0, 8)[:, None] * np.asarray([0.0, -1, -20, -50, -500]), np.asarray([1, 2, 3, 4] * 2)),
+    ),
+    Case("1-class", "classes", "One class is always right: loss 0, gradient 0.", (X[:, :1], np.zeros(8, dtype=np.int64))),
+    Case("2-classes", "classes", "Two classes, the least that can be wrong.", (X[:, :2], np.argmin(X[:, :2], axis=-1))),
+    Case("50257-classes", "classes", "GPT-2's vocabulary, a multiple of no block.", _few_values(1, 50_257)),
+    Case("128256-classes", "classes", "Llama 3's vocabulary, beyond 2**16 (unsloth#19).", _few_values(1, 128_256)),
+    Case(
+        "100000-classes-in-float16", "half precision",
+        "A sum of 100,000 exponentials passes float16's 65504.", _few_values(1, 100_000), dtypes=("float16",),
+    ),
+    Case(
+        "label-above-256-in-bfloat16", "half precision",
+        "A label cast to the logits' dtype is another label: bfloat16 holds integers to 256 (keras#15012, keras#15014).",
+        (logits(4, 300), np.asarray([257, 259, 261, 299])), dtypes=("bfloat16",),
+    ),
+    Case(
+        "label-above-2048-in-float16", "half precision",
+        "A label cast to the logits' dtype is another label: float16 holds integers to 2048 (keras#15012, keras#15014).",
+        (logits(4, 2100), np.asarray([2049, 2051, 2053, 2099])), dtypes=("float16",),
+    ),
+    Case(
+        "mean-of-70000-rows-in-float16", "half precision",
+        "A count of rows, or a sum of losses, past float16's 65504 (pytorch#85791, PaddlePaddle#74070, jax#40409).",
+        (np.tile(X, (8750, 1)), np.tile(LABELS, 8750)), {"reduction": "mean"}, dtypes=("float16",),
+    ),
+]  # fmt: skip

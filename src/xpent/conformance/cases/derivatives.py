@@ -1,0 +1,46 @@
+"""Cotangents, forward mode and second derivatives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpent.conformance.case import Case
+from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, Q, SAMPLE_WEIGHT, X, ahead, one_hot
+
+_PER_ROW = np.asarray([0.5, -2.0, 0.0, 3.0, 1.0, -0.25, 8.0, 0.125])
+_ALL = {
+    "class_weight": CLASS_WEIGHT, "sample_weight": SAMPLE_WEIGHT, "label_smoothing": 0.125, "z_loss": 0.0625,
+    "ignore_index": int(LABELS[0]), "where": one_hot(LABELS).astype(bool) | (X < 2), "reduction": "mean",
+}  # fmt: skip
+_HIGHER = ("float64", "float32")
+
+CASES = [
+    Case("cotangent-of-a-sum", "cotangents", "The gradient is multiplied with the cotangent (Liger-Kernel#680, aiter#5165).",
+         (X, LABELS), {"reduction": "sum"}, cotangent=-2.5),
+    Case("cotangent-of-a-mean", "cotangents", "The gradient is multiplied with the cotangent (unsloth-zoo#434).",
+         (X, LABELS), {"reduction": "mean"}, cotangent=4.0),
+    Case("cotangent-per-row", "cotangents", "Every row has its own (Liger-Kernel#968, Liger-Kernel#1298, DirectML#740).",
+         (X, LABELS), {"reduction": "none"}, cotangent=_PER_ROW),
+    Case("cotangent-per-row-of-distributions", "cotangents", "The same for distributions.", (X, Q), {"reduction": "none"}, cotangent=_PER_ROW),
+    Case("cotangent-0", "cotangents", "Nothing comes back of nothing.", (X, LABELS), {"reduction": "sum"}, cotangent=0.0),
+    *(
+        Case(f"{quantity.replace(' ', '-')}{name}", "forward mode" if quantity == "forward mode" else "second derivative",
+             why, arrays, options, quantities=(quantity,), dtypes=_HIGHER)
+        for quantity, about in (
+            ("forward mode", "Forward mode agrees with backward mode (t5x#351, optax#1762)"),
+            ("second derivative", "A second derivative is right or refused, never silently wrong (tensorflow#7403)"),
+        )
+        for name, why, arrays, options in (
+            ("", f"{about}.", (X, LABELS), {}),
+            ("-of-a-mean", f"{about}, of a mean.", (X, LABELS), {"reduction": "mean"}),
+            ("-of-distributions", f"{about}, with distributions.", (X, Q), {}),
+            ("-of-smoothed-labels", f"{about}, with smoothing.", (X, LABELS), {"label_smoothing": 0.125}),
+            ("-of-sure-rows", f"{about}, where p is almost 1.", ahead(30), {}),
+            ("-with-every-option", f"{about}, with all options at once.", (X, LABELS), _ALL),
+        )
+    ),
+    Case("every-option", "all options", "All options at once.", (X, LABELS), _ALL),
+    Case("every-option-of-distributions", "all options", "All options at once.", (X, Q),
+         {k: v for k, v in _ALL.items() if k not in ("ignore_index", "where")},
+         quantities=("value", "gradient", "gradient of targets")),
+]  # fmt: skip

@@ -1,0 +1,47 @@
+"""softmax, log_softmax and logsumexp, with their derivatives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpent.conformance.case import Case
+from xpent.conformance.cases.rows import INF, NAN, X, logits, replaced
+from xpent.conformance.cases.accuracy import margin_rows
+
+_x3 = logits(2, 5, 4)
+
+
+def _cases(function: str) -> list[Case]:
+    shape = (8,) if function == "logsumexp" else X.shape
+    rng = np.random.default_rng(9)
+    g = rng.normal(size=shape)
+    rows = margin_rows(10)[0][::2]
+    named = (
+        ("", "Moderate numbers.", X, {}, DERIVATIVES),
+        ("-of-sure-rows", "Margins from -100 to 100 at offsets 0, 1e3 and 1e4.", rows, {}, DERIVATIVES),
+        ("-at-1e8", "A shift changes nothing but the log-sum-exp (onnx-mlir#365, coremltools#2690).", X + 1e8, {}, PLAIN),
+        ("-of-impossible-classes", "A class at -inf has p = 0, log p = -inf, gradient 0.",
+         np.where(np.arange(5) == np.arange(8)[:, None] % 5, -INF, X), {}, PLAIN),
+        ("-of-broken-rows", "NaN and +inf stay in their row; logsumexp of all -inf is -inf (mlx#576, tinygrad#17822).",
+         replaced(replaced(X, 2, [0, NAN, 1, 2, 3]), 4, [0, INF, 1, 2, 3]), {}, ("value",)),
+        ("-of-a-row-of-minus-inf", "logsumexp of all -inf is -inf, the others NaN (tensorflow#11692, pytorch#31829).",
+         replaced(X, 2, -INF), {}, ("value",)),
+        ("-along-the-middle", "Any axis.", _x3, {"axis": 1}, PLAIN),
+        ("-along-two-axes", "Several axes.", _x3, {"axis": (0, 2)}, PLAIN),
+        ("-of-all", "All axes.", _x3, {"axis": None}, PLAIN),
+        ("-where", "A class that is not in is impossible, and not looked at (jax#17117).",
+         np.where(np.arange(5) == np.arange(8)[:, None] % 5, 1e4, X),
+         {"where": np.arange(5) != np.arange(8)[:, None] % 5}, PLAIN),
+    )  # fmt: skip
+    return [
+        Case(f"{function}{name}", function, why, (x,), options, function=function, quantities=quantities,
+             dtypes=("float64", "float32", "bfloat16") if name == "-at-1e8" else ("float64", "float32") if x is rows else
+             ("float64", "float32", "float16", "bfloat16"),
+             cotangent=g if x is X and quantities == DERIVATIVES else None)
+        for name, why, x, options, quantities in named
+    ]  # fmt: skip
+
+
+PLAIN = ("value", "gradient")
+DERIVATIVES = ("value", "gradient", "forward mode")
+CASES = [case for function in ("softmax", "log_softmax", "logsumexp") for case in _cases(function)]

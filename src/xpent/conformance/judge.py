@@ -1,0 +1,127 @@
+"""The judge: what becomes of an implementation, a case and a dtype."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from xpent.conformance.case import Case
+from xpent.conformance.cases import ALL, BY_NAME, CATEGORIES
+from xpent.conformance.implementation import Implementation
+from xpent.conformance.libraries import Unsupported
+from xpent.conformance.reproduction import reproduction
+from xpent.conformance.trial import Trial
+
+PASS, FAILS, UNSUPPORTED, ERROR = "pass", "fails", "unsupported", "error"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an implementation made of a case in a dtype."""
+
+    implementation: str
+    dtype: str
+    case: str
+    category: str
+    why: str
+    status: str  # "pass", "fails", "unsupported" or "error"
+    message: str = ""  # what is wrong, or why it is unsupported
+    errors: Mapping[str, float] = field(default_factory=dict)  # the largest of each quantity, in units of u
+    share: float = 0.0  # of what is allowed
+    left_out: Mapping[str, str] = field(default_factory=dict)  # quantities not claimed, with the reason
+    reproduction: str = ""  # Python that shows it when pasted
+    expected: str = ""  # the reason, where a failure was expected
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The case with its dtype."""
+        return f"{self.case}[{self.dtype}]"
+
+    @property
+    def error(self) -> float | None:
+        """The largest error, in units of u."""
+        return max(self.errors.values(), default=None)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it fails or raises."""
+        return self.status in (FAILS, ERROR)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is what was expected: right, unless a failure was; an unsupported case says nothing."""
+        return self.status == UNSUPPORTED or self.is_wrong == bool(self.expected)
+
+
+def select(categories: Collection[str] = (), cases: Collection[str] = ()) -> tuple[Case, ...]:
+    """The cases of these categories and names; all, where none are given."""
+    _check_known("category", categories, CATEGORIES)
+    _check_known("case", cases, BY_NAME)
+    return tuple(c for c in ALL if (not categories or c.category in categories) and (not cases or c.name in cases))
+
+
+def _check_known(kind: str, names: Collection[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no {kind} {name!r}; there are {', '.join(known)}")
+
+
+def check_expected(expected_failures: Mapping[str, str]) -> None:
+    """Every expected failure names a case, or a case and its dtype, and has a reason."""
+    names = {f"{case.name}[{dtype}]" for case in ALL for dtype in case.dtypes}
+    for name, reason in expected_failures.items():
+        if name not in BY_NAME and name not in names:
+            raise ValueError(f"expected_failures: there is no case {name!r}")
+        if not reason:
+            raise ValueError(f"expected_failures: {name!r} needs a reason")
+
+
+def judge(
+    implementation: Implementation, case: Case, dtype: str, expected_failures: Mapping[str, str] | None = None
+) -> Outcome:
+    """Ask one case of an implementation in a dtype."""
+    expected = expected_failures or {}
+    trial, start = Trial(implementation, case, dtype), time.perf_counter()
+
+    def outcome(status: str, message: str = "", **rest: object) -> Outcome:
+        if status in (FAILS, ERROR):
+            rest["reproduction"] = reproduction(trial)
+        return Outcome(
+            implementation.name, dtype, case.name, case.category, case.why, status, message,
+            expected=expected.get(f"{case.name}[{dtype}]", expected.get(case.name, "")),
+            seconds=time.perf_counter() - start, **rest,
+        )  # type: ignore[arg-type] # fmt: skip
+
+    reason = trial.reason_against()
+    if reason is not None:
+        return outcome(UNSUPPORTED, reason)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            verdict = case.check(trial)
+    except Unsupported as unsupported:
+        return outcome(UNSUPPORTED, str(unsupported))
+    except Exception as error:  # noqa: BLE001 - whatever it raises is its answer
+        return outcome(ERROR, f"{type(error).__name__}: {error}")
+    if not verdict.wrong and verdict.left_out and not verdict.errors:
+        return outcome(UNSUPPORTED, "; ".join(dict.fromkeys(verdict.left_out.values())))
+    return outcome(
+        FAILS if verdict.wrong else PASS, "; ".join(verdict.wrong),
+        errors=verdict.errors, share=verdict.share, left_out=verdict.left_out,
+    )  # fmt: skip
+
+
+def sweep(
+    implementation: Implementation,
+    cases: tuple[Case, ...],
+    dtypes: Collection[str],
+    expected_failures: Mapping[str, str] | None = None,
+) -> Iterator[Outcome]:
+    """All cases in all of these dtypes."""
+    for case in cases:
+        for dtype in case.dtypes:
+            if dtype in dtypes:
+                yield judge(implementation, case, dtype, expected_failures)
