@@ -11,11 +11,10 @@ Numbers = NDArray[Any]
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 DTYPES = tuple(EPSILON)
-LARGEST = {"float64": 1.79e308, "float32": 3.40e38, "float16": 65504.0, "bfloat16": 3.38e38}
 
-# Below these an answer may be rounded to a multiple of them: the smallest normal number where processors and compilers
-# flush what is smaller to zero, the smallest subnormal number of float16, which none does.
-SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-24, "bfloat16": 2.0**-126}
+# Answers this close to 0 may be 0: the smallest subnormal number of float16, which no processor flushes, and of the others
+# the smallest normal one, with room for a factor that was flushed on the way.
+SMALLEST = {"float64": 2.0**-1018, "float32": 2.0**-122, "float16": 2.0**-24, "bfloat16": 2.0**-122}
 
 
 def rounded(values: Any, dtype: str) -> Numbers:

@@ -119,7 +119,7 @@ class Torch(Library):
     def to_numpy(self, array: Any) -> Numbers:
         """The same numbers in a NumPy array of its own, floats as float64."""
         array = array.detach().cpu()
-        return np.array(array.double() if array.is_floating_point() else array)
+        return np.array((array.double() if array.is_floating_point() else array).numpy())
 
     def laid_out(self, values: Numbers, dtype: str, layout: str) -> Any:
         """A tensor that lies in memory in another way."""

@@ -107,8 +107,8 @@ CASES = [
         (logits(4, 2100), np.asarray([2049, 2051, 2053, 2099])), dtypes=("float16",),
     ),
     Case(
-        "mean-of-70000-rows-in-float16", "half precision",
+        "mean-of-66000-rows-in-float16", "half precision",
         "A count of rows, or a sum of losses, past float16's 65504 (pytorch#85791, PaddlePaddle#74070, jax#40409).",
-        (np.tile(X, (8750, 1)), np.tile(LABELS, 8750)), {"reduction": "mean"}, dtypes=("float16",),
+        (np.tile(X[:, :2], (8250, 1)), np.tile(LABELS % 2, 8250)), {"reduction": "mean"}, dtypes=("float16",),
     ),
 ]  # fmt: skip
