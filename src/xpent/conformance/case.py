@@ -81,21 +81,27 @@ class Case:
 
     def requirements(self) -> list[str]:
         """What an implementation must be able to do."""
-        needs = sorted(self.needs)
-        needs += [f"{name}" for name in self.options if name != "reduction"]
-        needs += [f"reduction={self.options['reduction']!r}"] if "reduction" in self.options else []
-        if isinstance(self.options.get("axis"), tuple):
+        needs = [*sorted(self.needs), *(name for name in self.options if name != "reduction")]
+        if "reduction" in self.options:
+            needs.append(f"reduction={self.options['reduction']!r}")
+        axis = self.options.get("axis", -1)
+        if not isinstance(axis, int):
             needs.append("several axes")
         if "cross_entropy" in self.function:
-            targets, batch = self.arrays[-1], self.arrays[0].ndim - 1
+            targets = self.arrays[-1]
+            batch = self.arrays[0].ndim - (len(axis) if isinstance(axis, tuple) else 1)
             has_indices = targets.ndim == batch
             needs.append("indices" if has_indices else "distributions")
             if has_indices and targets.dtype != np.int64:
                 needs.append(f"{targets.dtype} labels")
+            if has_indices and "label_smoothing" in self.options:
+                needs.append("label_smoothing of indices")
             if not has_indices and targets.dtype.kind != "f":
                 needs.append("integer distributions")
             if batch != 1:
                 needs.append("one row" if batch == 0 else "several batch axes")
+            if self.function == "cross_entropy" and self.arrays[0].shape[-1] == 1:
+                needs.append("one class")
         if self.layout != "C":
             needs.append(f"{self.layout} arrays")
         return needs

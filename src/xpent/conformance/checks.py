@@ -27,6 +27,7 @@ class Verdict:
     share: float = 0.0  # the largest error, as a share of what is allowed
     wrong: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)  # quantities that are not claimed, with the reason
+    note: str = ""  # what else there is to say
 
 
 def exact(trial: Trial) -> Verdict:
@@ -77,7 +78,7 @@ def refused_or_nan(trial: Trial) -> Verdict:
             trial.compute(quantity)
     except Unsupported:
         pass
-    except Exception:  # noqa: BLE001 - any error is a refusal
+    except Exception:
         return Verdict()
     return exact(trial)
 
@@ -88,7 +89,7 @@ def refused(trial: Trial) -> Verdict:
         answer = trial.compute("value")
     except Unsupported:
         raise
-    except Exception:  # noqa: BLE001 - any error is a refusal
+    except Exception:
         return Verdict()
     return Verdict(wrong=[f"no error was raised; the value is {answer.ravel()[:3].tolist()}"])
 

@@ -88,6 +88,8 @@ def _parameters(function: Function) -> frozenset[str] | None:
 class ValueAndGradient:
     """Derivatives of an implementation that comes with a function for (value, gradient) of a loss that is one number."""
 
+    lines: Mapping[str, tuple[str, ...]] = {"vjp": ("print(value_and_grad({arrays}{options})[1])",)}
+
     def __init__(self, library: Library, value_and_grad: Function) -> None:
         self.library, self.value_and_grad = library, value_and_grad
 

@@ -27,7 +27,7 @@ class Outcome:
     category: str
     why: str
     status: str  # "pass", "fails", "unsupported" or "error"
-    message: str = ""  # what is wrong, or why it is unsupported
+    message: str = ""  # what is wrong, why it is unsupported, or what else there is to say
     errors: Mapping[str, float] = field(default_factory=dict)  # the largest of each quantity, in units of u
     share: float = 0.0  # of what is allowed
     left_out: Mapping[str, str] = field(default_factory=dict)  # quantities not claimed, with the reason
@@ -88,7 +88,7 @@ def judge(
 
     def outcome(status: str, message: str = "", **rest: object) -> Outcome:
         if status in (FAILS, ERROR):
-            rest["reproduction"] = reproduction(trial)
+            rest["reproduction"] = reproduction(trial, message)
         return Outcome(
             implementation.name, dtype, case.name, case.category, case.why, status, message,
             expected=expected.get(f"{case.name}[{dtype}]", expected.get(case.name, "")),
@@ -104,12 +104,12 @@ def judge(
             verdict = case.check(trial)
     except Unsupported as unsupported:
         return outcome(UNSUPPORTED, str(unsupported))
-    except Exception as error:  # noqa: BLE001 - whatever it raises is its answer
+    except Exception as error:
         return outcome(ERROR, f"{type(error).__name__}: {error}")
     if not verdict.wrong and verdict.left_out and not verdict.errors:
         return outcome(UNSUPPORTED, "; ".join(dict.fromkeys(verdict.left_out.values())))
     return outcome(
-        FAILS if verdict.wrong else PASS, "; ".join(verdict.wrong),
+        FAILS if verdict.wrong else PASS, "; ".join(verdict.wrong) or verdict.note,
         errors=verdict.errors, share=verdict.share, left_out=verdict.left_out,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -87,9 +87,26 @@ class Library:
         """Derivative along a tangent of the gradient of the sum of what the function returns, by the first array."""
         raise Unsupported(f"{self.name} does not differentiate")
 
+    @property
+    def imports(self) -> str:
+        """What `spelt` and `lines` need."""
+        return f"import numpy as np\nimport {self.name} as xp"
+
+    def spelt(self, values: str, dtype: str) -> str:
+        """Source of an array, from the source of its numbers."""
+        return f"xp.asarray({values}, dtype=xp.{dtype})"
+
+    lines: Mapping[str, tuple[str, ...]] = {"value": ("print({call})",)}  # source of what its methods compute
+
 
 class NumPy(Library):
     """NumPy, whose arrays are read-only where they come in."""
+
+    imports = "import numpy as np"
+
+    def spelt(self, values: str, dtype: str) -> str:
+        """Source of an array, from the source of its numbers."""
+        return f"np.asarray({values}, dtype=np.{dtype})"
 
     def asarray(self, values: Numbers, dtype: str) -> Any:
         """An array of its own that cannot be written to."""
@@ -104,13 +121,34 @@ class NumPy(Library):
         if layout == "Fortran":
             return np.array(values, dtype=dtype, order="F")
         step = {"strided": 2, "reversed": -1}[layout]
-        array = np.zeros([abs(step) * size for size in values.shape], dtype=dtype)[(slice(None, None, step),) * values.ndim]
+        array = np.zeros([abs(step) * size for size in values.shape], dtype=dtype)[
+            (slice(None, None, step),) * values.ndim
+        ]
         array[...] = values
         return array
 
 
 class Torch(Library):
     """PyTorch, differentiated by its tape."""
+
+    imports = "import numpy as np\nimport torch"
+    lines: Mapping[str, tuple[str, ...]] = {
+        "value": ("print({call})",),
+        "vjp": (
+            "value, g = {call_of_moved}, {g}",
+            "print(torch.autograd.grad(value, {x}, torch.ones_like(value) if g is None else g.to(value.dtype))[0])",
+        ),
+        "jvp": ("print(torch.func.jvp(lambda {x}: {call}, ({x},), ({v},))[1])",),
+        "hvp": (
+            "(gradient,) = torch.autograd.grad({call_of_moved}.sum(), {x}, create_graph=True)",
+            "print(torch.autograd.grad(gradient, {x}, {v})[0])",
+        ),
+    }
+
+    def spelt(self, values: str, dtype: str) -> str:
+        """Source of a tensor, from the source of its numbers."""
+        device = "" if self.device == "cpu" else f", device={self.device!r}"
+        return f"torch.tensor({values}, dtype=torch.{dtype}{device})"
 
     def asarray(self, values: Numbers, dtype: str) -> Any:
         """A tensor on the device."""
@@ -129,7 +167,9 @@ class Torch(Library):
             return self.asarray(values[:1], dtype).expand(values.shape)
         if layout == "Fortran":
             return self.asarray(np.array(values.T), dtype).permute(*reversed(range(values.ndim)))
-        array = self.asarray(np.zeros([2 * size for size in values.shape]), dtype)[(slice(None, None, 2),) * values.ndim]
+        array = self.asarray(np.zeros([2 * size for size in values.shape]), dtype)[
+            (slice(None, None, 2),) * values.ndim
+        ]
         return array.copy_(self.asarray(values, dtype))
 
     def vjp(
@@ -157,6 +197,22 @@ class Torch(Library):
 
 class Jax(Library):
     """JAX, with every function under ``jax.jit``."""
+
+    imports = "import numpy as np\nimport jax\nimport jax.numpy as jnp\njax.config.update('jax_enable_x64', True)"
+    lines: Mapping[str, tuple[str, ...]] = {
+        "value": ("print(jax.jit(lambda {x}: {call})({x}))",),
+        "vjp": (
+            "value, pullback = jax.vjp(jax.jit(lambda {x}: {call}), {x})",
+            "g = {g}",
+            "print(pullback(jnp.ones_like(value) if g is None else g.astype(value.dtype))[0])",
+        ),
+        "jvp": ("print(jax.jvp(jax.jit(lambda {x}: {call}), ({x},), ({v},))[1])",),
+        "hvp": ("print(jax.jvp(jax.grad(lambda {x}: {call}.sum()), ({x},), ({v},))[1])",),
+    }
+
+    def spelt(self, values: str, dtype: str) -> str:
+        """Source of an array, from the source of its numbers."""
+        return f"jnp.asarray({values}, dtype=jnp.{dtype})"
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         super().__init__(name, device)

@@ -6,12 +6,10 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from xpent import __version__
-from xpent.conformance.implementation import Implementation
 from xpent.conformance.judge import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 
 
@@ -57,7 +55,7 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)  # what could not be asked, with the reason
     machine: str = field(default_factory=lambda: f"{platform.machine()} {platform.system()}, {os.cpu_count()} CPUs")
-    date: str = field(default_factory=lambda: datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
+    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
 
     @property
     def holds(self) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from xpent.conformance.dtypes import Numbers
 from xpent.conformance.expected import QUANTITIES
+from xpent.conformance.implementation import ValueAndGradient
 from xpent.conformance.libraries import Unsupported
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class Trial:
             return None
         if "reduction" in self.case.options:
             return str(self.case.options["reduction"])
-        order = ("sum", "none", "mean") if QUANTITIES[quantity].kind == "hvp" else ("none", "sum", "mean")
+        of_sum = quantity == "second derivative" or (
+            quantity == "gradient" and isinstance(self.derivatives, ValueAndGradient)
+        )
+        order = ("sum", "none", "mean") if of_sum else ("none", "sum", "mean")
         return self.implementation.reduction(self.case.function, *order)
 
     def asarray(self, values: Numbers) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpent.conformance.case import Case
-from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, Q, SAMPLE_WEIGHT, X, ahead, one_hot
+from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, SAMPLE_WEIGHT, Q, X, ahead, one_hot
 
 _PER_ROW = np.asarray([0.5, -2.0, 0.0, 3.0, 1.0, -0.25, 8.0, 0.125])
 _ALL = {
@@ -15,16 +15,21 @@ _ALL = {
 _HIGHER = ("float64", "float32")
 
 CASES = [
-    Case("cotangent-of-a-sum", "cotangents", "The gradient is multiplied with the cotangent (Liger-Kernel#680, aiter#5165).",
+    Case("cotangent-of-a-sum", "cotangents",
+         "The gradient is multiplied with the cotangent (Liger-Kernel#680, aiter#5165).",
          (X, LABELS), {"reduction": "sum"}, cotangent=-2.5),
     Case("cotangent-of-a-mean", "cotangents", "The gradient is multiplied with the cotangent (unsloth-zoo#434).",
          (X, LABELS), {"reduction": "mean"}, cotangent=4.0),
-    Case("cotangent-per-row", "cotangents", "Every row has its own (Liger-Kernel#968, Liger-Kernel#1298, DirectML#740).",
+    Case("cotangent-per-row", "cotangents",
+         "Every row has its own (Liger-Kernel#968, Liger-Kernel#1298, DirectML#740).",
          (X, LABELS), {"reduction": "none"}, cotangent=_PER_ROW),
-    Case("cotangent-per-row-of-distributions", "cotangents", "The same for distributions.", (X, Q), {"reduction": "none"}, cotangent=_PER_ROW),
-    Case("cotangent-0", "cotangents", "Nothing comes back of nothing.", (X, LABELS), {"reduction": "sum"}, cotangent=0.0),
+    Case("cotangent-per-row-of-distributions", "cotangents", "The same for distributions.", (X, Q),
+         {"reduction": "none"}, cotangent=_PER_ROW),
+    Case("cotangent-0", "cotangents", "Nothing comes back of nothing.", (X, LABELS), {"reduction": "sum"},
+         cotangent=0.0),
     *(
-        Case(f"{quantity.replace(' ', '-')}{name}", "forward mode" if quantity == "forward mode" else "second derivative",
+        Case(f"{quantity.replace(' ', '-')}{name}",
+             "forward mode" if quantity == "forward mode" else "second derivative",
              why, arrays, options, quantities=(quantity,), dtypes=_HIGHER)
         for quantity, about in (
             ("forward mode", "Forward mode agrees with backward mode (t5x#351, optax#1762)"),

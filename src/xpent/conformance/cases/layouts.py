@@ -6,7 +6,7 @@ import numpy as np
 
 from xpent.conformance import checks
 from xpent.conformance.case import Case
-from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, ROWS, X, logits, uncertain
+from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, X, logits, uncertain
 from xpent.conformance.dtypes import DTYPES
 
 _x = logits(2, 3, 4, 5)
@@ -23,14 +23,17 @@ _BLOCKS = sorted({size for b in (32, 1024) for size in (b - 1, b, b + 1, 2 * b +
 
 
 def _sized(rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(rows + classes)
-    x = rng.integers(-16, 17, size=(rows, classes)) / 4
-    return x - 4, np.where(np.arange(rows) % 2 == 0, classes - 1, rng.integers(classes, size=rows))
+    """Labels are unlikely, and every other one is the last class, which ends a block or begins one."""
+    x = np.random.default_rng(rows + classes).integers(-4, 5, size=(rows, classes)) / 4 - 4
+    labels = np.where(np.arange(rows) % 2 == 0, classes - 1, np.argmin(x, axis=-1))
+    x[np.arange(rows), labels] = -5.5
+    return x, labels
 
 
 CASES = [
     *(
-        Case(f"axis-{axis}", "axes", "The classes may lie along any axis (mlx#2641).", (_x, _along(axis)), {"axis": axis}, dtypes=_FLOATS)
+        Case(f"axis-{axis}", "axes", "The classes may lie along any axis (mlx#2641).", (_x, _along(axis)),
+             {"axis": axis}, dtypes=_FLOATS)
         for axis in (0, 1, 2, -2, 3)
     ),
     Case("axes-1-and-3", "axes", "Several axes of classes; a label is the flat index.",
@@ -54,11 +57,13 @@ CASES = [
         for classes in _BLOCKS
     ),
     *(
-        Case(f"{rows}-rows-of-blocks", "block sizes", "Every row is computed once, the last ones, too (tt-metal#53209).",
+        Case(f"{rows}-rows-of-blocks", "block sizes",
+             "Every row is computed once, the last ones, too (tt-metal#53209).",
              _sized(rows, 3), dtypes=_FLOATS)
         for rows in (1, *_BLOCKS)
     ),
-    Case("mean-of-67-rows-of-67-classes", "block sizes", "A mean over rows that fill no block.", _sized(67, 67), {"reduction": "mean"}, dtypes=_FLOATS),
+    Case("mean-of-67-rows-of-67-classes", "block sizes", "A mean over rows that fill no block.", _sized(67, 67),
+         {"reduction": "mean"}, dtypes=_FLOATS),
     Case("inputs-unchanged", "behaviour", "Arguments are not written to (unsloth#5002, Liger-Kernel#343).", (X, LABELS),
          check=checks.leaves_inputs_alone),
     Case("inputs-unchanged-with-impossible-classes", "behaviour", "Arguments are not written to (Megatron-LM#1594).",
@@ -66,11 +71,14 @@ CASES = [
     Case("no-warnings", "behaviour", "Valid input gives no warning.", (X, LABELS), check=checks.silent),
     Case("no-warnings-from-impossible-classes", "behaviour", "-inf is valid input.",
          (np.where(np.arange(5) == 4, -np.inf, X), LABELS % 4), check=checks.silent, dtypes=("float32",)),
-    Case("no-warnings-from-sure-rows", "behaviour", "Underflow is no accident here.", (1000 * X, LABELS), check=checks.silent, dtypes=("float32",)),
+    Case("no-warnings-from-sure-rows", "behaviour", "Underflow is no accident here.", (1000 * X, LABELS),
+         check=checks.silent, dtypes=("float32",)),
     Case("same-bits-again", "repeatability", "The same call gives the same bits (pytorch#17350, pytorch#46024).",
          _sized(67, 129), check=checks.same_when_repeated, dtypes=_FLOATS),
     Case("same-bits-shuffled", "repeatability", "A row's bits do not depend on where it stands.",
-         _sized(67, 129), {"reduction": "none"}, check=checks.same_when_shuffled, dtypes=DTYPES, needs=frozenset({"bits of a row"})),
+         _sized(67, 129), {"reduction": "none"}, check=checks.same_when_shuffled, dtypes=DTYPES,
+         needs=frozenset({"bits of a row"})),
     Case("same-bits-cut", "repeatability", "A row's bits do not depend on the batch around it (vllm#32480).",
-         _sized(67, 129), {"reduction": "none"}, check=checks.same_when_cut, dtypes=DTYPES, needs=frozenset({"bits of a row"})),
+         _sized(67, 129), {"reduction": "none"}, check=checks.same_when_cut, dtypes=DTYPES,
+         needs=frozenset({"bits of a row"})),
 ]  # fmt: skip

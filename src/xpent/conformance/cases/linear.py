@@ -37,37 +37,44 @@ def _case(name: str, why: str, arrays: tuple[np.ndarray, ...] = (_x, _w, _t), **
 CASES = [
     _case("rows", "The plain case.", dtypes=("float64", "float32", "float16", "bfloat16")),
     _case("mean", "The mean over the rows.", options={"reduction": "mean"}),
-    _case("sequences", "Features (batch, time, D) with labels (batch, time).", (_x.reshape(2, 4, -1), _w, _t.reshape(2, 4))),
+    _case("sequences", "Features (batch, time, D) with labels (batch, time).",
+          (_x.reshape(2, 4, -1), _w, _t.reshape(2, 4))),
     _case("bias", "A bias is added, and has a gradient (ml-cross-entropy#52).", options={"bias": _bias},
           quantities=(*_ALL, "gradient of bias")),
     _case("soft-targets", "Distributions as targets.", (_x, _w, _q)),
     _case("class-weight", "The mean divides by the sum of the labels' weights.",
           options={"class_weight": weights(7), "reduction": "mean"}),
-    _case("sample-weight", "Each row counts with its weight.", options={"sample_weight": weights(8), "reduction": "mean"}),
+    _case("sample-weight", "Each row counts with its weight.",
+          options={"sample_weight": weights(8), "reduction": "mean"}),
     _case("smoothing", "Smoothing reaches the kernel (Liger-Kernel#243).", options={"label_smoothing": 0.125}),
     _case("z-loss", "z lse**2 is added.", options={"z_loss": 0.125}),
     _case("softcap", "Logits become c tanh(x / c), in the gradient, too (ml-cross-entropy#48, unsloth-zoo#593).",
           options={"softcap": 2.0}),
     _case("sure-rows", "A margin of 64: loss and gradients are e-64, not 0.",
           (32 * np.eye(7, DEPTH) - 32 * np.eye(7, DEPTH, k=-1), 2 * np.eye(7, DEPTH), np.asarray([0, 1, 2, 3, 4, 5, 6])[:7])),
-    _case("ignored", "The mean counts no ignored row.", (_x, _w, _ignored), options={"ignore_index": -100, "reduction": "mean"}),
+    _case("ignored", "The mean counts no ignored row.", (_x, _w, _ignored),
+          options={"ignore_index": -100, "reduction": "mean"}),
     _case("nan-in-an-ignored-row", "Nothing of an ignored row leaks, into the weights' gradient least of all.",
           (replaced(_x, 3, NAN), _w, _ignored), options={"ignore_index": -100}),
     _case("all-ignored", "The mean of nothing is 0, as are all gradients (Liger-Kernel#177, Automodel#3796).",
           (_x, _w, np.full(8, -100)), options={"ignore_index": -100, "reduction": "mean"}),
     _case("cotangent-per-row", "Every row has its own cotangent (Liger-Kernel#1298, Liger-Kernel#968).",
           options={"reduction": "none"}, cotangent=np.arange(-3.0, 5.0)),
-    _case("cotangent-of-a-mean", "The gradients are multiplied with the cotangent.", options={"reduction": "mean"}, cotangent=4.0),
+    _case("cotangent-of-a-mean", "The gradients are multiplied with the cotangent.", options={"reduction": "mean"},
+          cotangent=4.0),
     _case("empty-batch", "No rows: the sum is 0.", (_x[:0], _w, _t[:0]), options={"reduction": "sum"}),
     *(
         _case(f"label-{name}", "A label that names no class raises an error or is NaN (ml-cross-entropy#59).",
-              (_x, _w, replaced(_t, 3, label)), check=checks.refused_or_nan, dtypes=("float32",))
+              (_x, _w, replaced(_t, 3, label)), check=checks.refused_or_nan, dtypes=("float32",),
+              needs=frozenset({"no default for ignore_index"} if label == -100 else ()))
         for name, label in (("minus-1", -1), ("C", 7), ("minus-100", -100))
     ),
     *(
-        _case(f"{classes}-classes", "Classes that fill no block (verl#2899, tokamax's padded classes).", _layer(3, classes))
+        _case(f"{classes}-classes", "Classes that fill no block (verl#2899, tokamax's padded classes).",
+              _layer(3, classes))
         for classes in _BLOCKS
     ),
     *(_case(f"{rows}-rows", "Rows that fill no block.", _layer(rows, 5)) for rows in _BLOCKS),
-    _case("67-rows-of-259-classes", "Neither rows nor classes fill a block.", _layer(67, 259), options={"reduction": "mean"}),
+    _case("67-rows-of-259-classes", "Neither rows nor classes fill a block.", _layer(67, 259),
+          options={"reduction": "mean"}),
 ]  # fmt: skip

@@ -5,23 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from xpent.conformance.case import Case
-from xpent.conformance.cases.rows import INF, NAN, X, logits, replaced
 from xpent.conformance.cases.accuracy import margin_rows
+from xpent.conformance.cases.rows import INF, NAN, X, logits, replaced
+from xpent.conformance.dtypes import DTYPES
 
 _x3 = logits(2, 5, 4)
+_OUT = np.arange(5) == np.arange(8)[:, None] % 5  # one class of each row
 
 
 def _cases(function: str) -> list[Case]:
     shape = (8,) if function == "logsumexp" else X.shape
     rng = np.random.default_rng(9)
-    g = rng.normal(size=shape)
     rows = margin_rows(10)[0][::2]
     named = (
         ("", "Moderate numbers.", X, {}, DERIVATIVES),
         ("-of-sure-rows", "Margins from -100 to 100 at offsets 0, 1e3 and 1e4.", rows, {}, DERIVATIVES),
-        ("-at-1e8", "A shift changes nothing but the log-sum-exp (onnx-mlir#365, coremltools#2690).", X + 1e8, {}, PLAIN),
+        ("-at-1e8", "A shift changes nothing but the log-sum-exp (onnx-mlir#365, coremltools#2690).",
+        X + 1e8, {}, PLAIN),
         ("-of-impossible-classes", "A class at -inf has p = 0, log p = -inf, gradient 0.",
-         np.where(np.arange(5) == np.arange(8)[:, None] % 5, -INF, X), {}, PLAIN),
+        np.where(_OUT, -INF, X), {}, PLAIN),
         ("-of-broken-rows", "NaN and +inf stay in their row; logsumexp of all -inf is -inf (mlx#576, tinygrad#17822).",
          replaced(replaced(X, 2, [0, NAN, 1, 2, 3]), 4, [0, INF, 1, 2, 3]), {}, ("value",)),
         ("-of-a-row-of-minus-inf", "logsumexp of all -inf is -inf, the others NaN (tensorflow#11692, pytorch#31829).",
@@ -30,14 +32,15 @@ def _cases(function: str) -> list[Case]:
         ("-along-two-axes", "Several axes.", _x3, {"axis": (0, 2)}, PLAIN),
         ("-of-all", "All axes.", _x3, {"axis": None}, PLAIN),
         ("-where", "A class that is not in is impossible, and not looked at (jax#17117).",
-         np.where(np.arange(5) == np.arange(8)[:, None] % 5, 1e4, X),
-         {"where": np.arange(5) != np.arange(8)[:, None] % 5}, PLAIN),
+         np.where(_OUT, 1e4, X), {"where": ~_OUT}, PLAIN),
     )  # fmt: skip
+    cotangents = {"": rng.normal(size=shape)}
+    if function == "log_softmax":  # log p = -inf does not move
+        cotangents |= dict.fromkeys(("-of-impossible-classes", "-where"), np.where(_OUT, 0.0, rng.normal(size=shape)))
+    dtypes = {"-at-1e8": ("float64", "float32", "bfloat16"), "-of-sure-rows": ("float64", "float32")}
     return [
-        Case(f"{function}{name}", function, why, (x,), options, function=function, quantities=quantities,
-             dtypes=("float64", "float32", "bfloat16") if name == "-at-1e8" else ("float64", "float32") if x is rows else
-             ("float64", "float32", "float16", "bfloat16"),
-             cotangent=g if x is X and quantities == DERIVATIVES else None)
+        Case(f"{function}{name}", function, why, (x,), options, function, quantities, dtypes.get(name, DTYPES),
+             cotangent=cotangents.get(name))
         for name, why, x, options, quantities in named
     ]  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from xpent.conformance import checks
 from xpent.conformance.case import Case
-from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, Q, SAMPLE_WEIGHT, X, logits, one_hot, replaced
+from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, SAMPLE_WEIGHT, Q, X, logits, one_hot, replaced
 
 FLOATS = ("float32", "bfloat16")
 _BOTH = {"class_weight": CLASS_WEIGHT, "sample_weight": SAMPLE_WEIGHT}
@@ -14,7 +14,8 @@ _REJECTED = "A label that names no class raises an error or makes its row NaN, n
 
 CASES = [
     *(
-        Case(f"{dtype}-labels", "label dtypes", "Labels of any integer dtype mean the same (pytorch#45540, foolbox#666).",
+        Case(f"{dtype}-labels", "label dtypes",
+             "Labels of any integer dtype mean the same (pytorch#45540, foolbox#666).",
              (X, LABELS.astype(dtype)), dtypes=("float32",))
         for dtype in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
     ),
@@ -24,7 +25,8 @@ CASES = [
          (logits(4, 300), np.asarray([0, 1, 126, 127], dtype=np.int8)), dtypes=("float32",)),
     *(
         Case(f"label-{name}", "labels out of range", f"{_REJECTED}{why}",
-             (X, replaced(LABELS, 3, label)), check=checks.refused_or_nan, dtypes=("float32", "bfloat16"))
+             (X, replaced(LABELS, 3, label)), check=checks.refused_or_nan, dtypes=("float32", "bfloat16"),
+             needs=frozenset({"far labels"} if abs(label) > 10 else ()) | ({"no default for ignore_index"} if label == -100 else frozenset()))
         for name, label, why in (
             ("minus-1", -1, "; -1 wraps to the last class where it is used as an index (pytorch#12670)."),
             ("minus-C", -5, "; -C wraps to the first class."),
@@ -37,83 +39,111 @@ CASES = [
     Case("label-C-in-the-last-row", "labels out of range", f"{_REJECTED}; after the last row there is no memory.",
          (X, replaced(LABELS, 7, 5)), check=checks.refused_or_nan, dtypes=("float32",)),
     Case("label-255-of-uint8", "labels out of range", f"{_REJECTED}: 255 is not -1.",
-         (X, replaced(LABELS, 3, 255).astype(np.uint8)), check=checks.refused_or_nan, dtypes=("float32",)),
+         (X, replaced(LABELS, 3, 255).astype(np.uint8)), check=checks.refused_or_nan, dtypes=("float32",),
+         needs=frozenset({"far labels"})),
     Case("label-2-to-the-32", "labels out of range", f"{_REJECTED}; cut to 32 bits it would be class 0.",
-         (X, replaced(LABELS, 3, 2**32)), check=checks.refused_or_nan, dtypes=("float32",)),
+         (X, replaced(LABELS, 3, 2**32)), check=checks.refused_or_nan, dtypes=("float32",),
+         needs=frozenset({"far labels"})),
     Case("minus-1-beside-ignore-index", "labels out of range", f"{_REJECTED}; only ignore_index is ignored.",
-         (X, replaced(replaced(LABELS, 3, -100), 5, -1)), {"ignore_index": -100}, check=checks.refused_or_nan, dtypes=("float32",)),
-    Case("class-weight", "class weights", "Each row counts with the weight of its class.", (X, LABELS), {"class_weight": CLASS_WEIGHT}),
-    Case("class-weight-mean", "class weights", "The mean divides by the sum of the weights of the labels (pytorch#65329).",
+         (X, replaced(replaced(LABELS, 3, -100), 5, -1)), {"ignore_index": -100}, check=checks.refused_or_nan,
+         dtypes=("float32",)),
+    Case("class-weight", "class weights", "Each row counts with the weight of its class.", (X, LABELS),
+         {"class_weight": CLASS_WEIGHT}),
+    Case("class-weight-mean", "class weights",
+         "The mean divides by the sum of the weights of the labels (pytorch#65329).",
          (X, LABELS), {"class_weight": CLASS_WEIGHT, "reduction": "mean"}),
-    Case("class-weight-mean-of-one-hot", "class weights", "Indices and one-hot targets agree, in the mean, too (pytorch#107680).",
+    Case("class-weight-mean-of-one-hot", "class weights",
+         "Indices and one-hot targets agree, in the mean, too (pytorch#107680).",
          (X, one_hot(LABELS)), {"class_weight": CLASS_WEIGHT, "reduction": "mean"}),
-    Case("class-weight-mean-with-ignored", "class weights", "Neither loss nor weight of an ignored row is counted (pytorch#69339).",
+    Case("class-weight-mean-with-ignored", "class weights",
+         "Neither loss nor weight of an ignored row is counted (pytorch#69339).",
          (X, replaced(LABELS, 3, -100)), {"class_weight": CLASS_WEIGHT, "ignore_index": -100, "reduction": "mean"}),
     Case("class-weight-of-0", "class weights", "A class of weight 0 counts nothing.",
          (X, LABELS), {"class_weight": replaced(CLASS_WEIGHT, LABELS[0], 0.0), "reduction": "mean"}),
-    Case("class-weight-of-distributions", "class weights", "Every class of a distribution counts with its weight.", (X, Q), {"class_weight": CLASS_WEIGHT}),
-    Case("sample-weight", "sample weights", "Each row counts with its weight.", (X, LABELS), {"sample_weight": SAMPLE_WEIGHT}),
+    Case("class-weight-of-distributions", "class weights", "Every class of a distribution counts with its weight.",
+         (X, Q), {"class_weight": CLASS_WEIGHT}),
+    Case("sample-weight", "sample weights", "Each row counts with its weight.", (X, LABELS),
+         {"sample_weight": SAMPLE_WEIGHT}),
     Case("sample-weight-mean", "sample weights", "The mean divides by the sum of the weights.",
          (X, LABELS), {"sample_weight": SAMPLE_WEIGHT, "reduction": "mean"}),
-    Case("sample-and-class-weight-mean", "sample weights", "Both weights multiply, in the denominator, too.", (X, LABELS), {**_BOTH, "reduction": "mean"}),
-    Case("smoothing", "label smoothing", "The label keeps 1 - eps + eps/C, the others get eps/C (pytorch#148884, aprender#2199).",
+    Case("sample-and-class-weight-mean", "sample weights", "Both weights multiply, in the denominator, too.",
+         (X, LABELS), {**_BOTH, "reduction": "mean"}),
+    Case("smoothing", "label smoothing",
+         "The label keeps 1 - eps + eps/C, the others get eps/C (pytorch#148884, aprender#2199).",
          (X, LABELS), {"label_smoothing": 0.125}),
-    Case("smoothing-of-1", "label smoothing", "eps = 1 leaves a uniform target.", (X, LABELS), {"label_smoothing": 1.0}),
+    Case("smoothing-of-1", "label smoothing", "eps = 1 leaves a uniform target.", (X, LABELS),
+         {"label_smoothing": 1.0}),
     Case("smoothing-mean-with-ignored", "label smoothing", "The uniform part counts no ignored row (pytorch#73205).",
          (X, replaced(LABELS, 3, -100)), {"label_smoothing": 0.125, "ignore_index": -100, "reduction": "mean"}),
     Case("smoothing-with-class-weight", "label smoothing",
          "Class weights multiply the smoothed target; the mean divides by those of the labels (pytorch#104776, Liger-Kernel#420).",
          (X, LABELS), {"label_smoothing": 0.125, "class_weight": CLASS_WEIGHT, "reduction": "mean"}),
-    Case("smoothing-of-distributions", "label smoothing", "Distributions are smoothed as labels are.", (X, Q), {"label_smoothing": 0.125}),
+    Case("smoothing-of-distributions", "label smoothing", "Distributions are smoothed as labels are.", (X, Q),
+         {"label_smoothing": 0.125}),
     Case("distributions", "soft targets", "A distribution over the classes.", (X, Q)),
     Case("one-hot", "soft targets", "A one-hot row is a label.", (X, one_hot(LABELS))),
     Case("one-hot-of-integers", "soft targets", "Integers and booleans are promoted.",
          (X, one_hot(LABELS).astype(np.int64)), dtypes=("float32",)),
-    Case("mean-of-distributions", "soft targets", "The mean divides by the number of rows.", (X, Q), {"reduction": "mean"}),
+    Case("mean-of-distributions", "soft targets", "The mean divides by the number of rows.", (X, Q),
+         {"reduction": "mean"}),
     Case("gradient-of-distributions", "soft targets", "The gradient by a distribution is -log softmax.",
          (X, Q), quantities=("gradient of targets",)),
-    Case("targets-that-sum-to-2", "unnormalised targets", "Targets need not sum to 1: the gradient is p_j sum(q) - q_j (tensorflow#2327, meganeura#102).",
+    Case("targets-that-sum-to-2", "unnormalised targets",
+         "Targets need not sum to 1: the gradient is p_j sum(q) - q_j (tensorflow#2327, meganeura#102).",
          (X, 2 * Q)),
-    Case("targets-that-are-0", "unnormalised targets", "A row without target has loss 0 and gradient 0 (tensorflow#60314).",
+    Case("targets-that-are-0", "unnormalised targets",
+         "A row without target has loss 0 and gradient 0 (tensorflow#60314).",
          (X, replaced(Q, 2, 0.0))),
-    Case("losses-of-rows", "reductions", "'none' returns one loss per row (Liger-Kernel#421).", (X, LABELS), {"reduction": "none"}),
+    Case("losses-of-rows", "reductions", "'none' returns one loss per row (Liger-Kernel#421).", (X, LABELS),
+         {"reduction": "none"}),
     Case("sum-of-rows", "reductions", "'sum' adds them.", (X, LABELS), {"reduction": "sum"}),
     Case("mean-of-rows", "reductions", "'mean' divides by their number.", (X, LABELS), {"reduction": "mean"}),
     Case("mean-of-sequences", "reductions", "'mean' divides by the number of rows on all axes.",
          (X.reshape(2, 4, 5), LABELS.reshape(2, 4)), {"reduction": "mean"}),
     *(
-        Case(f"normalizer-of-a-{reduction}", "reductions", "The normaliser divides the sum, with 'mean' and 'sum' alike.",
+        Case(f"normalizer-of-a-{reduction}", "reductions",
+             "The normaliser divides the sum, with 'mean' and 'sum' alike.",
              (X, LABELS), {"normalizer": 48.0, "reduction": reduction})
         for reduction in ("mean", "sum")
     ),
-    Case("z-loss", "z-loss", "z lse**2 is added to a row, 2 z lse p_j to its gradient.", (X, LABELS), {"z_loss": 0.125}),
+    Case("z-loss", "z-loss", "z lse**2 is added to a row, 2 z lse p_j to its gradient.", (X, LABELS),
+         {"z_loss": 0.125}),
     Case("z-loss-of-one-hot", "z-loss", "The same for distributions.", (X, one_hot(LABELS)), {"z_loss": 0.125}),
-    Case("z-loss-at-an-offset", "z-loss", "The log-sum-exp itself, not that of the shifted logits.", (X + 64, LABELS), {"z_loss": 0.125}),
+    Case("z-loss-at-an-offset", "z-loss", "The log-sum-exp itself, not that of the shifted logits.", (X + 64, LABELS),
+         {"z_loss": 0.125}),
     Case("z-loss-of-an-ignored-row", "z-loss", "An ignored row has no z-loss.",
          (X, replaced(LABELS, 3, -100)), {"z_loss": 0.125, "ignore_index": -100}),
 ]  # fmt: skip
 
 _in = np.random.default_rng(6).uniform(size=X.shape) < 0.7
 CASES += [
-    Case("where", "where", "A class that is not in is impossible.", (X, LABELS), {"where": _in | one_hot(LABELS).astype(bool)}),
+    Case("where", "where", "A class that is not in is impossible.", (X, LABELS),
+         {"where": _in | one_hot(LABELS).astype(bool)}),
     Case("where-target-is-out", "where", "A target that is not in has loss inf.",
          (X, LABELS), {"where": (~one_hot(LABELS).astype(bool)) | (np.arange(8) < 5)[:, None]}),
     Case("where-nan-is-out", "where", "Whatever is left out is not looked at (jax#17117).",
-         (np.where(_in | one_hot(LABELS).astype(bool), X, np.nan), LABELS), {"where": _in | one_hot(LABELS).astype(bool)}),
+         (np.where(_in | one_hot(LABELS).astype(bool), X, np.nan), LABELS),
+         {"where": _in | one_hot(LABELS).astype(bool)}),
     Case("where-with-smoothing", "where", "Smoothing counts the classes that are in.",
          (X, LABELS), {"where": _in | one_hot(LABELS).astype(bool), "label_smoothing": 0.125}),
-    Case("where-broadcast", "where", "A mask is broadcast.", (X[:, :], LABELS % 4), {"where": np.asarray([True, True, True, True, False])}),
+    Case("where-broadcast", "where", "A mask is broadcast.", (X[:, :], LABELS % 4),
+         {"where": np.asarray([True, True, True, True, False])}),
     *(
-        Case(name, "wrong calls", why, arrays, options, check=checks.refused, dtypes=("float32",))
+        Case(name, "wrong calls", why, arrays, options, check=checks.refused, dtypes=("float32",),
+             needs=frozenset({"refusal of float labels"} if name == "labels-of-floats" else ()))
         for name, why, arrays, options in (
             ("unknown-reduction", "A reduction that does not exist is no mean.", (X, LABELS), {"reduction": "average"}),
             ("smoothing-above-1", "A smoothing outside [0, 1] is no smoothing.", (X, LABELS), {"label_smoothing": 1.5}),
-            ("smoothing-below-0", "A smoothing outside [0, 1] is no smoothing.", (X, LABELS), {"label_smoothing": -0.5}),
+            ("smoothing-below-0", "A smoothing outside [0, 1] is no smoothing.", (X, LABELS),
+            {"label_smoothing": -0.5}),
             ("too-few-labels", "There is one label for each row.", (X, LABELS[:5]), {}),
             ("too-few-classes-in-targets", "A distribution has the shape of the logits.", (X, Q[:, :4]), {}),
-            ("too-few-class-weights", "There is one weight for each class.", (X, LABELS), {"class_weight": CLASS_WEIGHT[:4]}),
-            ("too-many-class-weights", "A label never reads a weight of no class.", (X, LABELS), {"class_weight": np.ones(6)}),
-            ("too-few-sample-weights", "There is one weight for each row.", (X, LABELS), {"sample_weight": SAMPLE_WEIGHT[:1]}),
+            ("too-few-class-weights", "There is one weight for each class.", (X, LABELS),
+            {"class_weight": CLASS_WEIGHT[:4]}),
+            ("too-many-class-weights", "A label never reads a weight of no class.", (X, LABELS),
+            {"class_weight": np.ones(6)}),
+            ("too-few-sample-weights", "There is one weight for each row.", (X, LABELS),
+            {"sample_weight": SAMPLE_WEIGHT[:1]}),
             ("labels-of-floats", "An index is an integer (eshkol#552).", (X, LABELS.astype(float)), {}),
             ("no-classes", "C = 0 has no probabilities (pytorch#73165).", (X[:, :0], LABELS), {}),
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -11,13 +10,23 @@ from array_api_compat import array_namespace
 
 import xpent
 from xpent.conformance.implementation import Implementation
-from xpent.conformance.libraries import Arrays, Function, Library, Moved, Options, library
+from xpent.conformance.libraries import Arrays, Function, Library, Moved, Options, Unsupported, library
 
 FUNCTIONS = {name: getattr(xpent, name) for name in ("cross_entropy", "softmax", "log_softmax", "logsumexp")}
 
 
 class ByHand:
     """The derivatives that xpent.vjp, jvp and grad return."""
+
+    lines: Mapping[str, tuple[str, ...]] = {
+        "vjp": (
+            "value, pullback = xpent.vjp({function}, {arrays}{options})",
+            "g = {g}",
+            "print(pullback(value * 0 + 1 if g is None else g))",
+        ),
+        "jvp": ("print(xpent.jvp({function}, ({arrays},), ({v}{nones}){options})[1])",),
+        "hvp": ("print(xpent.jvp(xpent.grad({function}), ({arrays},), ({v}{nones}){options})[1])",),
+    }
 
     def __init__(self, library: Library) -> None:
         self.library = library
@@ -58,3 +67,46 @@ def _jvp(function: Function) -> Function:
         return xpent.jvp(function, tuple(primals), (v, *(None for _ in primals[1:])), **options)[1]
 
     return jvp
+
+
+_LACKS = {"bits of a row": "promised on NumPy alone"}
+_SOURCE = "import xpent\nfrom xpent import cross_entropy, log_softmax, logsumexp, softmax"
+
+
+def _on(name: str, library: Library, lacks: dict[str, str], *, by_hand: bool = True) -> Implementation:
+    derivatives = ByHand(library) if by_hand else None
+    return Implementation(name, library, FUNCTIONS, lacks, derivatives=derivatives, source=_SOURCE)
+
+
+def on_numpy() -> Implementation:
+    """xpent with its derivatives by hand, on NumPy."""
+    return _on("xpent numpy", library("numpy"), {})
+
+
+def on_torch() -> Implementation:
+    """xpent with its derivatives by hand, on PyTorch."""
+    return _on("xpent torch", library("torch"), _LACKS)
+
+
+def in_torch() -> Implementation:
+    """xpent differentiated by PyTorch."""
+    return _on("xpent torch autograd", library("torch"), _LACKS, by_hand=False)
+
+
+def on_cuda() -> Implementation:
+    """xpent differentiated by PyTorch, on a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Unsupported("no GPU is visible")
+    return _on("xpent torch cuda", library("torch", "cuda"), _LACKS, by_hand=False)
+
+
+def on_jax() -> Implementation:
+    """xpent with its derivatives by hand, on JAX."""
+    return _on("xpent jax", library("jax"), _LACKS)
+
+
+def in_jax() -> Implementation:
+    """xpent differentiated by JAX."""
+    return _on("xpent jax autodiff", library("jax"), _LACKS, by_hand=False)

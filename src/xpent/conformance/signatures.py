@@ -1,0 +1,61 @@
+"""Signatures: what turns a loss of another library's shape into one with xpent's arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from array_api_compat import array_namespace
+
+Function = Callable[..., Any]
+
+
+def xpent(function: Function) -> Function:
+    """``function(logits, targets, *, axis=-1, class_weight=None, ...)``, as it is."""
+    return function
+
+
+def torch(function: Function) -> Function:
+    """``function(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0)``."""
+    names = {"class_weight": "weight", **{n: n for n in ("ignore_index", "reduction", "label_smoothing")}}
+
+    def cross_entropy(logits: Any, targets: Any, *, axis: int = -1, **options: Any) -> Any:
+        xp = array_namespace(logits)
+        if logits.ndim > 1:
+            is_distribution = targets.ndim == logits.ndim
+            logits = xp.moveaxis(logits, axis, 1)
+            targets = xp.moveaxis(targets, axis, 1) if is_distribution else targets
+        return function(logits, targets, **{names[name]: value for name, value in options.items()})
+
+    return _with_options(cross_entropy, function, names)
+
+
+def optax(function: Function) -> Function:
+    """``function(logits, labels, axis=-1, where=None)``, which returns the losses of the rows."""
+
+    def cross_entropy(logits: Any, targets: Any, *, reduction: str, **options: Any) -> Any:
+        if reduction != "none":
+            raise ValueError(f'there is no reduction but "none", got {reduction!r}')
+        return function(logits, targets, **options)
+
+    adapted = _with_options(cross_entropy, function, {"axis": "axis", "where": "where"})
+    return _with_parameters(adapted, *inspect.signature(adapted).parameters, "reduction")
+
+
+SIGNATURES: dict[str, Function] = {"xpent": xpent, "torch": torch, "optax": optax}
+
+
+def _with_options(adapted: Function, function: Function, names: dict[str, str]) -> Function:
+    """Say that the adapted function takes those options that the function has parameters for."""
+    parameters = inspect.signature(function).parameters.values()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    has = {parameter.name for parameter in parameters}
+    extra = () if "axis" in names else ("axis",)
+    return _with_parameters(adapted, *extra, *(name for name, theirs in names.items() if takes_all or theirs in has))
+
+
+def _with_parameters(function: Function, *names: str) -> Function:
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return function
