@@ -66,7 +66,7 @@ class Case:
 
     def tangent_in(self, dtype: str) -> Numbers:
         """A direction for the first argument."""
-        return rounded(np.random.default_rng(7).normal(size=self.arrays[0].shape), dtype)
+        return rounded(np.rint(8 * np.random.default_rng(7).normal(size=self.arrays[0].shape)) / 8, dtype)
 
     def cotangent_in(self, dtype: str) -> Numbers | None:
         """What the gradient is multiplied with, exact in the dtype; None stands for ones."""

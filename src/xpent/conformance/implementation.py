@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from xpent.conformance.libraries import Arrays, Function, Library, Moved, Options, Unsupported
@@ -37,8 +38,10 @@ class Implementation:
         The floating-point dtypes it takes; all of its library's if None.
     derivatives : object, optional
         Has ``vjp``, ``jvp`` and ``hvp`` as `Library` has; the library itself if None.
-    source : str
-        Lines of Python that bind the functions to their names; they begin what reproduces a failure.
+    source : mapping
+        Lines of Python that bind a function to its name, by name; they begin what reproduces a failure.
+    packages : tuple of str
+        The distributions it comes from, for a report; the library's if there are none.
     """
 
     name: str
@@ -47,7 +50,18 @@ class Implementation:
     lacks: Mapping[str, str] = field(default_factory=dict)
     dtypes: tuple[str, ...] | None = None
     derivatives: Any = None
-    source: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> str:
+        """What is judged, exactly."""
+        return ", ".join(f"{p} {version(p)}" for p in self.packages) or f"{self.library.name} {self.library.version}"
+
+    def source_of(self, function: str) -> str:
+        """Lines of Python that bind a function to its name."""
+        universal = f"from xpent.conformance import implementation\n{function} = implementation({self.name!r})"
+        return self.source.get(function, f"{universal}.functions[{function!r}]")
 
     def reason_against(self, function: str, requirements: list[str]) -> str | None:
         """Why these requirements are not met, or None."""
@@ -58,9 +72,11 @@ class Implementation:
             if need in self.lacks:
                 return self.lacks[need]
             option = need.partition("=")[0]
-            if parameters is not None and option in (*OPTIONS, "reduction") and option not in parameters:
-                if need != "reduction='mean'":  # what a loss without the option returns
-                    return f"takes no {option}"
+            is_option = (
+                option in (*OPTIONS, "reduction") and need != "reduction='mean'"
+            )  # what a loss returns without it
+            if is_option and parameters is not None and option not in parameters:
+                return f"takes no {option}"
         return None
 
     def reduction(self, function: str, *preferred: str) -> str | None:
@@ -86,7 +102,7 @@ def _parameters(function: Function) -> frozenset[str] | None:
 
 
 class ValueAndGradient:
-    """Derivatives of an implementation that comes with a function for (value, gradient) of a loss that is one number."""
+    """Derivatives of an implementation that has a function for (value, gradient) of its loss."""
 
     lines: Mapping[str, tuple[str, ...]] = {"vjp": ("print(value_and_grad({arrays}{options})[1])",)}
 

@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
-from xpent import __version__
 from xpent.conformance.judge import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 
 
@@ -85,7 +84,7 @@ class Report:
         """All of it, for machines."""
         outcomes = [{**asdict(o), "name": o.name, "holds": o.holds} for o in self.outcomes]
         head = {name: getattr(self, name) for name in ("holds", "date", "machine", "versions", "skipped")}
-        return json.dumps({"xpent": __version__, **head, "outcomes": _finite(outcomes)}, indent=2)
+        return json.dumps({**head, "outcomes": _finite(outcomes)}, indent=2)
 
 
 def _finite(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -23,20 +24,19 @@ def reproduction(trial: Trial, message: str) -> str:
     if trial.case.category == "training":
         return ""
     names = NAMES.get(trial.case.function, ("x",))
-    wrong = [quantity for quantity in trial.case.quantities if f"{quantity} is " in f"{message} "] or ["value"]
-    lines = [trial.library.imports, trial.implementation.source]
+    wrong = [q for q in trial.case.quantities if re.search(rf"(^|; ){q}(\[[\d, ]*\])? (is|has) ", message)] or ["value"]
+    lines = [trial.library.imports, trial.implementation.source_of(trial.case.function)]
     values = trial.case.arrays_in(trial.dtype)
     if any(value.size > FEW for value in values):
         lines.append("from xpent.conformance.cases import BY_NAME")
         numbers = (
             f"{', '.join(names)}{',' * (len(names) == 1)} = BY_NAME[{trial.case.name!r}].arrays_in({trial.dtype!r})"
         )
-        lines += ["", numbers]
+        lines += [numbers]
         lines += [
             f"{name} = {trial.library.spelt(name, _dtype(v, trial))}" for name, v in zip(names, values, strict=True)
         ]
     else:
-        lines.append("")
         lines += [f"{name} = {_literal(v, trial)}" for name, v in zip(names, values, strict=True)]
     for quantity in wrong:
         kind, moved = QUANTITIES[quantity]
@@ -64,7 +64,7 @@ def reproduction(trial: Trial, message: str) -> str:
         words["v"] = _literal(trial.case.tangent_in(trial.dtype), trial) if kind in ("jvp", "hvp") else ""
         template = trial.library.lines if kind == "value" else trial.derivatives.lines
         lines += [line.format(**words) for line in template[kind]]
-    return "\n".join([line for line in lines if line is not None] + [f"# {message}"])
+    return "\n".join([*lines, *(f"# {line}" for line in message.split("; "))])
 
 
 def _dtype(values: Numbers, trial: Trial) -> str:

@@ -46,6 +46,21 @@ def optax(function: Function) -> Function:
 SIGNATURES: dict[str, Function] = {"xpent": xpent, "torch": torch, "optax": optax}
 
 
+# What a loss of such a signature means differently, or not at all.
+LACKS: dict[str, dict[str, str]] = {
+    "xpent": {},
+    "torch": {
+        "several axes": "has one axis of classes",
+        "no default for ignore_index": "ignores -100 unless told otherwise",
+        "smoothing over possible classes": "spreads smoothing over all classes",
+    },
+    "optax": {
+        "reduction='mean'": "returns the losses of the rows",
+        "reduction='sum'": "returns the losses of the rows",
+    },
+}
+
+
 def _with_options(adapted: Function, function: Function, names: dict[str, str]) -> Function:
     """Say that the adapted function takes those options that the function has parameters for."""
     parameters = inspect.signature(function).parameters.values()

@@ -14,10 +14,11 @@ MARGINS = np.linspace(-100, 100, 17)
 
 
 def margin_rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Margins of the label from -100 to 100 at three offsets; fewer where there are many classes."""
+    """Margins of the label from -100 to 100 at three offsets; fewer where there are many classes. Numbers of any digits."""
     margins = MARGINS if classes < 100 else MARGINS[::4]
     parts = [ahead(m, classes, 1, offset) for offset in (0.0, 1e3, 1e4) for m in margins]
-    return np.concatenate([x for x, _ in parts]), np.concatenate([t for _, t in parts])
+    x, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return x + np.random.default_rng(classes).uniform(-0.05, 0.05, size=x.shape), labels
 
 
 def _few_values(rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,7 @@
-"""The rows that many cases share: 8 of 5 classes, so that a compiler sees few shapes."""
+"""The rows that many cases share: 8 of 5 classes, so that a compiler sees few shapes.
+
+Their numbers are multiples of 1/8: short to read, and the same in every dtype.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,12 @@ ROWS, CLASSES = 8, 5
 
 def logits(*shape: int, seed: int = 1) -> Numbers:
     """Moderate numbers."""
-    return np.random.default_rng(seed).normal(scale=2, size=shape or (ROWS, CLASSES))
+    return eighths(np.random.default_rng(seed).normal(scale=2, size=shape or (ROWS, CLASSES)))
+
+
+def eighths(x: Numbers) -> Numbers:
+    """Rounded to multiples of 1/8."""
+    return np.asarray(np.rint(8 * x) / 8)
 
 
 def uncertain(x: Numbers, seed: int = 2) -> Numbers:
@@ -28,20 +36,21 @@ def one_hot(labels: Numbers, classes: int = CLASSES) -> Numbers:
 def ahead(margin: float, classes: int = CLASSES, rows: int = ROWS, offset: float = 0.0) -> tuple[Numbers, Numbers]:
     """Logits and labels: the label's logit is a margin above or below the largest other one."""
     rng = np.random.default_rng(int(classes + abs(margin)))
-    x, labels = rng.normal(scale=2, size=(rows, classes)), rng.integers(classes, size=rows)
+    x, labels = eighths(rng.normal(scale=2, size=(rows, classes))), rng.integers(classes, size=rows)
     is_label = np.arange(classes) == labels[:, None]
     x -= np.max(np.where(is_label, -np.inf, x), axis=-1, keepdims=True)
     return np.where(is_label, margin, x) + offset, labels
 
 
 def distributions(seed: int = 3, rows: int = ROWS, classes: int = CLASSES) -> Numbers:
-    """Rows of probabilities."""
-    return np.random.default_rng(seed).dirichlet(np.ones(classes), size=rows)
+    """Rows of probabilities, multiples of 1/64."""
+    counts = np.random.default_rng(seed).multinomial(64 - classes, np.ones(classes) / classes, size=rows)
+    return np.asarray((1 + counts) / 64)
 
 
 def weights(size: int, seed: int = 4) -> Numbers:
     """Between 1/2 and 2."""
-    return np.random.default_rng(seed).uniform(0.5, 2, size=size)
+    return eighths(np.random.default_rng(seed).uniform(0.5, 2, size=size))
 
 
 X = logits()

@@ -8,12 +8,7 @@ from xpent.conformance import signatures
 from xpent.conformance.implementation import Implementation
 from xpent.conformance.libraries import library
 
-_LACKS = {
-    "reduction='mean'": "returns the losses of the rows",
-    "reduction='sum'": "returns the losses of the rows",
-    "bits of a row": "does not promise them",
-    "smoothing over possible classes": "smooths elsewhere",
-}
+_LACKS = {**signatures.LACKS["optax"], "bits of a row": "does not promise them"}
 _NO_INDICES = {"indices": "takes distributions", "integer distributions": "takes distributions of floats"}
 
 
@@ -25,7 +20,14 @@ def _of(name: str, function: str, lacks: dict[str, str]) -> Implementation:
         "cross_entropy = signatures.optax(cross_entropy)"
     )
     functions: dict[str, Any] = {"cross_entropy": signatures.optax(getattr(optax.losses, function))}
-    return Implementation(name, library("jax"), functions, {**_LACKS, **lacks}, source=source)
+    return Implementation(
+        name,
+        library("jax"),
+        functions,
+        {**_LACKS, **lacks},
+        source={"cross_entropy": source},
+        packages=("optax", "jax"),
+    )
 
 
 def integer() -> Implementation:

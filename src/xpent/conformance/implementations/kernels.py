@@ -43,9 +43,8 @@ def liger() -> Implementation:
 
     functions = {"cross_entropy": signatures.torch(liger_cross_entropy), "linear_cross_entropy": linear_cross_entropy}
     lacks = {**_LACKS, "several batch axes": "takes rows (N, C)", "one row": "takes rows (N, C)"}
-    source = 'from xpent.conformance import implementation\nglobals().update(implementation("liger").functions)'
     dtypes = ("float32", "float16", "bfloat16")
-    return Implementation("liger", library("torch", "cuda"), functions, lacks, dtypes, source=source)
+    return Implementation("liger", library("torch", "cuda"), functions, lacks, dtypes)
 
 
 def cut_cross_entropy() -> Implementation:
@@ -61,10 +60,9 @@ def cut_cross_entropy() -> Implementation:
             features, weight, targets, softcap=softcap, ignore_index=ignore_index, reduction=reduction
         )
 
-    source = (
         'from xpent.conformance import implementation\nglobals().update(implementation("cut-cross-entropy").functions)'
     )
     functions = {"linear_cross_entropy": linear_cross_entropy}
     return Implementation(
-        "cut-cross-entropy", library("torch", "cuda"), functions, _LACKS, ("float16", "bfloat16"), source=source
+        "cut-cross-entropy", library("torch", "cuda"), functions, _LACKS, ("float16", "bfloat16")
     )

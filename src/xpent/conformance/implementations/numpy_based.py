@@ -15,10 +15,6 @@ _LACKS = {
     "bits of a row": "does not promise them",
     "gradient of targets": "takes labels",
 }
-_SOURCE = """\
-from xpent.conformance import implementation
-scipy_or_sklearn = implementation("{}")
-cross_entropy, derivatives = scipy_or_sklearn.functions["cross_entropy"], scipy_or_sklearn.derivatives"""
 
 
 def _reduced(losses: Any, reduction: str) -> Any:
@@ -39,12 +35,7 @@ def scipy_special() -> Implementation:
         "log_softmax": lambda x, *, axis=-1: special.log_softmax(x, axis=axis),
         "logsumexp": lambda x, *, axis=-1: special.logsumexp(x, axis=axis),
     }
-    source = """\
-import numpy as np
-from scipy import special
-def cross_entropy(logits, targets, *, reduction):
-    return -np.take_along_axis(special.log_softmax(logits, axis=-1), targets[..., None], axis=-1)[..., 0]"""
-    return Implementation("scipy", library("numpy"), functions, _LACKS, source=source)
+    return Implementation("scipy", library("numpy"), functions, _LACKS, packages=("scipy",))
 
 
 def scikit_learn() -> Implementation:
@@ -73,7 +64,7 @@ def scikit_learn() -> Implementation:
     derivatives = ValueAndGradient(library("numpy"), value_and_grad)
     return Implementation(
         "scikit-learn", library("numpy"), {"cross_entropy": cross_entropy}, lacks, ("float64", "float32"),
-        derivatives, _SOURCE.format("scikit-learn"),
+        derivatives, {}, ("scikit-learn",),
     )  # fmt: skip
 
 
@@ -100,5 +91,5 @@ def scikit_learn_array_api() -> Implementation:
     derivatives = ValueAndGradient(library("numpy"), value_and_grad)
     return Implementation(
         "scikit-learn array API", library("numpy"), {"cross_entropy": cross_entropy}, _LACKS,
-        ("float64", "float32"), derivatives, _SOURCE.format("scikit-learn array API"),
+        ("float64", "float32"), derivatives, {}, ("scikit-learn",),
     )  # fmt: skip

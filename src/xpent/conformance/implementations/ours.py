@@ -70,12 +70,14 @@ def _jvp(function: Function) -> Function:
 
 
 _LACKS = {"bits of a row": "promised on NumPy alone"}
-_SOURCE = "import xpent\nfrom xpent import cross_entropy, log_softmax, logsumexp, softmax"
+_SOURCE = {name: f"import xpent\nfrom xpent import {name}" for name in FUNCTIONS}
 
 
 def _on(name: str, library: Library, lacks: dict[str, str], *, by_hand: bool = True) -> Implementation:
     derivatives = ByHand(library) if by_hand else None
-    return Implementation(name, library, FUNCTIONS, lacks, derivatives=derivatives, source=_SOURCE)
+    return Implementation(
+        name, library, FUNCTIONS, lacks, derivatives=derivatives, source=_SOURCE, packages=("xpent", library.name)
+    )
 
 
 def on_numpy() -> Implementation:

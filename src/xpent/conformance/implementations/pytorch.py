@@ -11,12 +11,10 @@ from xpent.conformance.libraries import library
 
 _LABELS = ("int8", "int16", "int32", "uint16", "uint32", "uint64")
 LACKS = {
+    **signatures.LACKS["torch"],
     **{f"{dtype} labels": "takes labels of int64 and uint8" for dtype in _LABELS},
     "integer distributions": "takes distributions of floating-point numbers",
-    "several axes": "has one axis of classes",
-    "no default for ignore_index": "ignores -100 unless told otherwise",
     "bits of a row": "does not promise them",
-    "smoothing over possible classes": "spreads smoothing over all classes, and says so",
     "gradient of targets": "is asked for the gradient of the logits",
 }
 
@@ -39,7 +37,7 @@ def eager() -> Implementation:
         "from torch.nn.functional import cross_entropy\nfrom xpent.conformance import signatures\n"
         "cross_entropy = signatures.torch(cross_entropy)"
     )
-    return Implementation("torch", library("torch"), functions, LACKS, source=source)
+    return Implementation("torch", library("torch"), functions, LACKS, source={"cross_entropy": source})
 
 
 def compiled() -> Implementation:
@@ -59,12 +57,8 @@ def compiled() -> Implementation:
             for name in ("axes", "memory", "class weights", "all options")
         },
     }
-    source = (
-        "import torch\nfrom xpent.conformance import signatures\n"
-        "cross_entropy = signatures.torch(torch.compile(torch.nn.functional.cross_entropy, dynamic=True))"
-    )
     adapted = {"cross_entropy": _like(signatures.torch(torch.nn.functional.cross_entropy), signatures.torch(function))}
-    return Implementation("torch compiled", library("torch"), adapted, lacks, ("float32", "bfloat16"), source=source)
+    return Implementation("torch compiled", library("torch"), adapted, lacks, ("float32", "bfloat16"))
 
 
 def _like(original: Any, function: Any) -> Any:
@@ -72,7 +66,7 @@ def _like(original: Any, function: Any) -> Any:
     return function
 
 
-def _linear(name: str, options: Any, source: str, lacks: dict[str, str]) -> Implementation:
+def _linear(name: str, options: Any, lacks: dict[str, str]) -> Implementation:
     import torch
 
     def linear_cross_entropy(
@@ -93,12 +87,12 @@ def _linear(name: str, options: Any, source: str, lacks: dict[str, str]) -> Impl
 
     lacks = {**LACKS, "several batch axes": "takes features (N, D)", **lacks}
     functions = {"linear_cross_entropy": linear_cross_entropy}
-    return Implementation(name, library("torch"), functions, lacks, source=source)
+    return Implementation(name, library("torch"), functions, lacks)
 
 
 def linear() -> Implementation:
     """``torch.nn.functional.linear_cross_entropy``."""
-    return _linear("torch linear", None, _LINEAR_SOURCE.format("linear"), {})
+    return _linear("torch linear", None, {})
 
 
 def chunked() -> Implementation:
@@ -110,9 +104,4 @@ def chunked() -> Implementation:
         "label_smoothing": "does not chunk smoothed labels",
     }
     options = torch.nn.LinearCrossEntropyOptions()
-    return _linear("torch linear chunked", options, _LINEAR_SOURCE.format("linear chunked"), lacks)
-
-
-_LINEAR_SOURCE = """\
-from xpent.conformance import implementation
-linear_cross_entropy = implementation("torch {}").functions["linear_cross_entropy"]"""
+    return _linear("torch linear chunked", options, lacks)
