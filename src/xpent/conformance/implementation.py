@@ -110,7 +110,12 @@ class ValueAndGradient:
         self.library, self.value_and_grad = library, value_and_grad
 
     def vjp(
-        self, function: Function, arrays: Arrays, options: Options, moved: Moved, cotangent: Any
+        self,
+        function: Function,  # noqa: ARG002 - its value comes with the gradient
+        arrays: Arrays,
+        options: Options,
+        moved: Moved,
+        cotangent: Any,
     ) -> tuple[Any, Any]:
         """Value and gradient."""
         if moved != 0 or cotangent is not None:

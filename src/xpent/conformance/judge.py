@@ -6,9 +6,11 @@ import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from xpent.conformance.case import Case
 from xpent.conformance.cases import ALL, BY_NAME, CATEGORIES
+from xpent.conformance.dtypes import DTYPES
 from xpent.conformance.implementation import Implementation
 from xpent.conformance.libraries import Unsupported
 from xpent.conformance.reproduction import reproduction
@@ -63,6 +65,12 @@ def select(categories: Collection[str] = (), cases: Collection[str] = ()) -> tup
     return tuple(c for c in ALL if (not categories or c.category in categories) and (not cases or c.name in cases))
 
 
+def check_dtypes(dtypes: Collection[str]) -> Collection[str]:
+    """The same dtypes, if all exist."""
+    _check_known("dtype", dtypes, DTYPES)
+    return dtypes
+
+
 def _check_known(kind: str, names: Collection[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
@@ -86,14 +94,14 @@ def judge(
     expected = expected_failures or {}
     trial, start = Trial(implementation, case, dtype), time.perf_counter()
 
-    def outcome(status: str, message: str = "", **rest: object) -> Outcome:
+    def outcome(status: str, message: str = "", **rest: Any) -> Outcome:
         if status in (FAILS, ERROR):
             rest["reproduction"] = reproduction(trial, message)
         return Outcome(
             implementation.name, dtype, case.name, case.category, case.why, status, message,
             expected=expected.get(f"{case.name}[{dtype}]", expected.get(case.name, "")),
             seconds=time.perf_counter() - start, **rest,
-        )  # type: ignore[arg-type] # fmt: skip
+        )  # fmt: skip
 
     reason = trial.reason_against()
     if reason is not None:

@@ -111,15 +111,18 @@ class CrossEntropy:
 
     @functools.cached_property
     def lse(self) -> Exact:
+        """log(sum(exp(x)))."""
         return logsumexp(self.x)
 
     @functools.cached_property
     def lse_scale(self) -> Exact:
+        """|m| + (lse - m)."""
         largest = np.max(self.x, axis=-1, keepdims=True)
         return np.asarray(abs(largest) + (self.lse - largest), dtype=object)
 
     @functools.cached_property
     def p(self) -> Exact:
+        """softmax(x)."""
         return softmax(self.x)
 
     def _reduced(self, losses: Exact) -> Exact:
@@ -133,10 +136,12 @@ class CrossEntropy:
 
     @functools.cached_property
     def loss(self) -> Exact:
+        """Per row, or reduced."""
         return self._reduced(self.factor * (_sum(self._surprise(self.q)) + self.z * self.lse**2))
 
     @functools.cached_property
     def loss_scale(self) -> Exact:
+        """The sum of the absolute values of its terms."""
         return self._reduced(abs(self.factor) * (_sum(abs(self._surprise(self.q))) + self.z * self.lse_scale**2))
 
     @functools.cached_property
@@ -152,6 +157,7 @@ class CrossEntropy:
 
     @functools.cached_property
     def gradient_scale(self) -> Exact:
+        """Of each entry of the gradient."""
         is_one_term = np.sum(self.q != _context.zero, axis=-1, keepdims=True) <= 1
         terms = np.where(is_one_term, abs(self._difference), self.p * abs(_sum(self.q)) + abs(self.q))
         result: Exact = abs(self.cotangent * self.factor) * (terms + 2 * self.z * self.lse_scale * self.p)
@@ -166,6 +172,7 @@ class CrossEntropy:
 
     @functools.cached_property
     def gradient_of_targets_scale(self) -> Exact:
+        """Of each entry of it."""
         direct = abs(self.factor * self._surprise(self.slope))
         result: Exact = abs(self.cotangent) * (direct if self.share is None else direct + abs(self.loss * self.share))
         return result

@@ -8,7 +8,7 @@ from typing import Any
 from xpent.conformance.case import Case
 from xpent.conformance.dtypes import DTYPES
 from xpent.conformance.implementation import Implementation
-from xpent.conformance.judge import UNSUPPORTED, Outcome, check_expected, judge, select, sweep
+from xpent.conformance.judge import UNSUPPORTED, Outcome, check_dtypes, check_expected, judge, select, sweep
 from xpent.conformance.report import Report
 from xpent.conformance.target import target
 from xpent.conformance.trial import Trial
@@ -66,7 +66,7 @@ def check(
     implementation = _implementation(function, how)
     check_expected(expected_failures or {})
     outcomes = []
-    for outcome in sweep(implementation, select(categories, cases), _known(dtypes), expected_failures):
+    for outcome in sweep(implementation, select(categories, cases), check_dtypes(dtypes), expected_failures):
         outcomes.append(outcome)
         if progress is not None:
             progress(outcome)
@@ -114,6 +114,7 @@ def parametrize(
 
     implementation, expected = _implementation(function, how), expected_failures or {}
     check_expected(expected)
+    check_dtypes(dtypes)
 
     def parameter(case: Case, dtype: str) -> Any:
         reason = expected.get(f"{case.name}[{dtype}]", expected.get(case.name))
@@ -124,7 +125,7 @@ def parametrize(
         parameter(case, dtype)
         for case in select(categories, cases)
         for dtype in case.dtypes
-        if dtype in _known(dtypes) and Trial(implementation, case, dtype).reason_against() is None
+        if dtype in dtypes and Trial(implementation, case, dtype).reason_against() is None
     ]
     return pytest.mark.parametrize("check", asked)
 
@@ -145,10 +146,3 @@ def _implementation(function: Callable[..., Any] | Implementation, how: dict[str
     if how:
         raise TypeError(f"an Implementation says itself what its {', '.join(how)} is")
     return function
-
-
-def _known(dtypes: Collection[str]) -> Collection[str]:
-    for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise ValueError(f"there is no dtype {dtype!r}; there are {', '.join(DTYPES)}")
-    return dtypes

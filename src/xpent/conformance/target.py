@@ -65,7 +65,7 @@ def target(
     if value_and_grad is not None:
         lines += _source("value_and_grad", value_and_grad, signature)
     return Implementation(
-        name or getattr(function, "__qualname__", "function"),
+        name or str(getattr(function, "__qualname__", "function")),
         on,
         {computes: adapt(function)},
         {**signatures.LACKS[signature], **not_promised, **(lacks or {})},

@@ -23,7 +23,7 @@ class Trial:
     def __init__(self, implementation: Implementation, case: Case, dtype: str) -> None:
         self.implementation, self.case, self.dtype = implementation, case, dtype
         self.library = implementation.library
-        self.function = implementation.functions.get(case.function)
+        self.function: Any = implementation.functions.get(case.function)
         self.derivatives = implementation.derivatives or implementation.library
 
     def reason_against(self) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from xpent.conformance.case import Case
@@ -17,7 +19,7 @@ def _cases(function: str) -> list[Case]:
     shape = (8,) if function == "logsumexp" else X.shape
     g = logits(*shape, seed=9) / 2
     rows = margin_rows(10)[0][::2]
-    named = (
+    named: tuple[tuple[str, str, np.ndarray, dict[str, Any], tuple[str, ...]], ...] = (
         ("", "Moderate numbers.", X, {}, DERIVATIVES),
         ("-of-sure-rows", "Margins from -100 to 100 at offsets 0, 1e3 and 1e4.", rows, {}, DERIVATIVES),
         ("-at-1e8", "A shift changes nothing but the log-sum-exp (onnx-mlir#365, coremltools#2690).",

@@ -60,9 +60,5 @@ def cut_cross_entropy() -> Implementation:
             features, weight, targets, softcap=softcap, ignore_index=ignore_index, reduction=reduction
         )
 
-        'from xpent.conformance import implementation\nglobals().update(implementation("cut-cross-entropy").functions)'
-    )
     functions = {"linear_cross_entropy": linear_cross_entropy}
-    return Implementation(
-        "cut-cross-entropy", library("torch", "cuda"), functions, _LACKS, ("float16", "bfloat16")
-    )
+    return Implementation("cut-cross-entropy", library("torch", "cuda"), functions, _LACKS, ("float16", "bfloat16"))

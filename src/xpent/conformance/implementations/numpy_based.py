@@ -29,7 +29,7 @@ def scipy_special() -> Implementation:
         log_p = special.log_softmax(logits, axis=-1)
         return _reduced(-np.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0], reduction)
 
-    functions = {
+    functions: dict[str, Any] = {
         "cross_entropy": cross_entropy,
         "softmax": lambda x, *, axis=-1: special.softmax(x, axis=axis),
         "log_softmax": lambda x, *, axis=-1: special.log_softmax(x, axis=axis),

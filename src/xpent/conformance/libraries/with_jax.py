@@ -1,0 +1,93 @@
+"""JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import jax
+
+from xpent.conformance.dtypes import Numbers
+from xpent.conformance.libraries.base import Arrays, Function, Library, Moved, Options, of_one
+
+
+class Jax(Library):
+    """JAX, with every function under ``jax.jit``."""
+
+    imports = "import numpy as np\nimport jax\nimport jax.numpy as jnp\njax.config.update('jax_enable_x64', True)"
+    lines: Mapping[str, tuple[str, ...]] = {
+        "value": ("print(jax.jit(lambda {x}: {call})({x}))",),
+        "vjp": (
+            "value, pullback = jax.vjp(jax.jit(lambda {x}: {call}), {x})",
+            "g = {g}",
+            "print(pullback(jnp.ones_like(value) if g is None else g.astype(value.dtype))[0])",
+        ),
+        "jvp": ("print(jax.jvp(jax.jit(lambda {x}: {call}), ({x},), ({v},))[1])",),
+        "hvp": ("print(jax.jvp(jax.grad(lambda {x}: {call}.sum()), ({x},), ({v},))[1])",),
+    }
+
+    def spelt(self, values: str, dtype: str) -> str:
+        """Source of an array, from the source of its numbers."""
+        return f"jnp.asarray({values}, dtype=jnp.{dtype})"
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        super().__init__(name, device)
+        jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+
+    @property
+    def xp(self) -> Any:
+        """``jax.numpy``."""
+        return jax.numpy
+
+    def asarray(self, values: Numbers, dtype: str) -> Any:
+        """An array on the device."""
+        return jax.device_put(self.xp.asarray(values, dtype=dtype), jax.devices(self.device)[0])
+
+    def call(self, function: Function, arrays: Arrays, options: Options) -> Any:
+        """The value of a function."""
+        return self._jitted(_plain, function, arrays, options, 0, None)
+
+    def vjp(
+        self, function: Function, arrays: Arrays, options: Options, moved: Moved, cotangent: Any
+    ) -> tuple[Any, Any]:
+        """Value, and the gradient times a cotangent, by ``jax.vjp``."""
+        return self._jitted(_jax_vjp, function, arrays, options, moved, cotangent)  # type: ignore[no-any-return]
+
+    def jvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
+        """Derivative along a tangent, by ``jax.jvp``."""
+        return self._jitted(_jax_jvp, function, arrays, options, 0, tangent)
+
+    def hvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
+        """Derivative of the gradient along a tangent, by ``jax.jvp`` of ``jax.grad``."""
+        return self._jitted(_jax_hvp, function, arrays, options, 0, tangent)
+
+    def _jitted(self, how: Function, function: Function, arrays: Arrays, options: Options, *rest: Any) -> Any:
+        constants = {name: value for name, value in options.items() if isinstance(value, jax.Array)}
+        static = tuple((name, value) for name, value in options.items() if name not in constants)
+        return _compiled(how, function, rest[0], static)(arrays, constants, rest[1])
+
+
+@cache
+def _compiled(how: Function, function: Function, moved: Moved, static: tuple[tuple[str, Any], ...]) -> Function:
+    """One function for all calls of the same kind, so that it is compiled once for each shape."""
+    return jax.jit(lambda arrays, constants, v: how(function, arrays, {**constants, **dict(static)}, moved, v))
+
+
+def _plain(function: Function, arrays: Arrays, options: Options, *_: Any) -> Any:
+    return function(*arrays, **options)
+
+
+def _jax_vjp(function: Function, arrays: Arrays, options: Options, moved: Moved, cotangent: Any) -> tuple[Any, Any]:
+    value, pullback = jax.vjp(*of_one(function, arrays, options, moved))
+    return value, pullback(jax.numpy.ones_like(value) if cotangent is None else cotangent.astype(value.dtype))[0]
+
+
+def _jax_jvp(function: Function, arrays: Arrays, options: Options, moved: Moved, tangent: Any) -> Any:
+    of_x, x = of_one(function, arrays, options, moved)
+    return jax.jvp(of_x, (x,), (tangent,))[1]
+
+
+def _jax_hvp(function: Function, arrays: Arrays, options: Options, moved: Moved, tangent: Any) -> Any:
+    of_x, x = of_one(function, arrays, options, moved)
+    return jax.jvp(jax.grad(lambda x: of_x(x).sum()), (x,), (tangent,))[1]

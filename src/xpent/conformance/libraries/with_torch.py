@@ -1,0 +1,78 @@
+"""PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from xpent.conformance.dtypes import Numbers
+from xpent.conformance.libraries.base import Arrays, Function, Library, Moved, Options, Unsupported, of_one
+
+
+class Torch(Library):
+    """PyTorch, differentiated by its tape."""
+
+    imports = "import numpy as np\nimport torch"
+    lines: Mapping[str, tuple[str, ...]] = {
+        "value": ("print({call})",),
+        "vjp": (
+            "value, g = {call_of_moved}, {g}",
+            "print(torch.autograd.grad(value, {x}, torch.ones_like(value) if g is None else g.to(value.dtype))[0])",
+        ),
+        "jvp": ("print(torch.func.jvp(lambda {x}: {call}, ({x},), ({v},))[1])",),
+        "hvp": (
+            "(gradient,) = torch.autograd.grad({call_of_moved}.sum(), {x}, create_graph=True)",
+            "print(torch.autograd.grad(gradient, {x}, {v})[0])",
+        ),
+    }
+
+    def spelt(self, values: str, dtype: str) -> str:
+        """Source of a tensor, from the source of its numbers."""
+        device = "" if self.device == "cpu" else f", device={self.device!r}"
+        return f"torch.tensor({values}, dtype=torch.{dtype}{device})"
+
+    def asarray(self, values: Numbers, dtype: str) -> Any:
+        """A tensor on the device."""
+        return self.xp.tensor(values, dtype=getattr(self.xp, dtype), device=self.device)
+
+    def to_numpy(self, array: Any) -> Numbers:
+        """The same numbers in a NumPy array of its own, floats as float64."""
+        array = array.detach().cpu()
+        return np.array((array.double() if array.is_floating_point() else array).numpy())
+
+    def laid_out(self, values: Numbers, dtype: str, layout: str) -> Any:
+        """A tensor that lies in memory in another way."""
+        if layout == "reversed":
+            raise Unsupported("torch has no negative strides")
+        if layout == "broadcast":
+            return self.asarray(values[:1], dtype).expand(values.shape)
+        if layout == "Fortran":
+            return self.asarray(np.array(values.T), dtype).permute(*reversed(range(values.ndim)))
+        array = self.asarray(np.zeros([2 * size for size in values.shape]), dtype)[
+            (slice(None, None, 2),) * values.ndim
+        ]
+        return array.copy_(self.asarray(values, dtype))
+
+    def vjp(
+        self, function: Function, arrays: Arrays, options: Options, moved: Moved, cotangent: Any
+    ) -> tuple[Any, Any]:
+        """Value, and the gradient times a cotangent, by ``torch.autograd.grad``."""
+        of_x, x = of_one(function, arrays, options, moved)
+        x = x.detach().requires_grad_()
+        value = of_x(x)
+        g = self.xp.ones_like(value) if cotangent is None else cotangent.to(value.dtype)
+        return value, self.xp.autograd.grad(value, x, g)[0]
+
+    def jvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
+        """Derivative along a tangent, by ``torch.func.jvp``."""
+        of_x, x = of_one(function, arrays, options, 0)
+        return self.xp.func.jvp(of_x, (x,), (tangent,))[1]
+
+    def hvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
+        """Derivative of the gradient along a tangent, by differentiating the backward pass."""
+        of_x, x = of_one(function, arrays, options, 0)
+        x = x.detach().requires_grad_()
+        (gradient,) = self.xp.autograd.grad(of_x(x).sum(), x, create_graph=True)
+        return self.xp.autograd.grad(gradient, x, tangent)[0]
