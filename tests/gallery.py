@@ -1,7 +1,7 @@
 """A right implementation in NumPy, and wrong ones that differ from it in one step each: the kit must tell them apart.
 
-A call is an object whose steps are properties, so that a wrong implementation overrides the one it gets wrong. The first
-largest class a of a row is taken out of the sum of exponentials: rest = sum over j != a of exp(x_j - x_a), and
+A call is an object whose steps are properties, so that a wrong implementation overrides the one it gets wrong. The
+first largest class a of a row is taken out of the sum of exponentials: with rest = sum over j != a of exp(x_j - x_a),
 
     loss     = sum_j q_j ((x_a - x_j) + log1p(rest))
     d/dx_j   = p_j sum(q) - q_j                                        (j != a)
@@ -119,7 +119,7 @@ class Softmax(Rows):
     def along(self, v):
         return self.p * (v - total(self.p * v))
 
-    def vjp(self, moved, g):
+    def vjp(self, _, g):
         return self.whole(self.along(self.rows(np.ones_like(self.logits) if g is None else g).astype(self.dtype)))
 
     def jvp(self, v):
@@ -135,7 +135,7 @@ class LogSoftmax(Softmax):
     def value(self):
         return self.whole((self.x - self.shift) - self.log_rest)
 
-    def vjp(self, moved, g):
+    def vjp(self, _, g):
         g = self.rows(np.ones_like(self.logits) if g is None else g).astype(self.dtype)
         return self.whole(self.back(np.where(self.x == -np.inf, 0, g)))
 
@@ -163,7 +163,7 @@ class LogSumExp(Rows):
     def value(self):
         return self.reduced(np.where(np.isinf(self.largest), self.largest, self.log_sum))
 
-    def vjp(self, moved, g):
+    def vjp(self, _, g):
         g = np.ones(len(self.x)) if g is None else g
         return self.whole(g.reshape(-1, 1).astype(self.dtype) * self.p)
 
@@ -538,15 +538,6 @@ class MeanInTheDtypeOfTheLogits(CrossEntropy):
     mean_denominator = cached_property(lambda self: self.row_weight.astype(self.logits.dtype).sum())
 
 
-@caught_by("100000-classes-in-float16", dtype="float16")
-class ComputesInHalfPrecision(CrossEntropy):
-    """float16 logits are computed in float16."""
-
-    def __init__(self, logits, targets, **options):
-        super().__init__(logits, targets, **options)
-        self.dtype = logits.dtype
-
-
 @caught_by("label-minus-1")
 class NegativeLabelsWrap(CrossEntropy):
     """A label is an index, and -1 is the last class."""
@@ -779,7 +770,7 @@ class SmoothingAboveOneIsAccepted(CrossEntropy):
     """A smoothing above 1 is accepted."""
 
     def require(self, is_right, what):
-        super().require(is_right or what == "smoothing" and self.smoothing > 1, what)
+        super().require(is_right or (what == "smoothing" and self.smoothing > 1), what)
 
 
 @caught_by("nan-in-an-ignored-row")
@@ -1112,7 +1103,7 @@ class IgnoredRowsHaveAZLoss(CrossEntropy):
 class ClassesLieLast(CrossEntropy):
     """`axis` is not read: the classes are taken to lie last."""
 
-    def in_order(self, axis):
+    def in_order(self, _):
         return (-1,)
 
 
@@ -1266,7 +1257,7 @@ class SumsByTheSizeOfTheBatch(CrossEntropy):
 class CotangentIsNotRead(CrossEntropy):
     """The gradient is not multiplied with the cotangent."""
 
-    def cotangent(self, g):
+    def cotangent(self, _):
         return super().cotangent(None)
 
 
@@ -1330,7 +1321,7 @@ class LogSumExpIsAConstant(CrossEntropy):
 class GradientIsAConstant(CrossEntropy):
     """The second derivative is 0."""
 
-    def hvp(self, v):
+    def hvp(self, _):
         return self.whole(np.zeros_like(self.x))
 
 

@@ -87,6 +87,11 @@ class Report:
         return json.dumps({**head, "outcomes": _finite(outcomes)}, indent=2)
 
 
+def units(error: float) -> str:
+    """An error as one reads it."""
+    return f"{error:.1f} u" if error < 1e4 else "NaN or inf" if error == float("inf") else f"{error:.1e} u"
+
+
 def _finite(value: object) -> object:
     """Infinite errors as the word, which JSON can hold."""
     if isinstance(value, dict):
