@@ -434,7 +434,7 @@ def caught_by(case: str, *other_categories: str, dtype: str = "float32") -> Call
     return hang
 
 
-@caught_by("offset+1e4")
+@caught_by("offset+1e4", "-inf logits", "behaviour", "classes", "confident", "forward mode")
 class TakesNoMaximumOut(CrossEntropy):
     """`exp(x)` is summed as it is."""
 
@@ -445,14 +445,14 @@ class TakesNoMaximumOut(CrossEntropy):
     plain_slope = cached_property(lambda self: self.p * total(self.q) - self.q)
 
 
-@caught_by("offsets-differ-by-row")
+@caught_by("offsets-differ-by-row", "-inf logits", "behaviour", "broken rows", "confident", "forward mode")
 class TakesTheMaximumOfTheBatchOut(TakesNoMaximumOut):
     """The maximum of the whole batch is subtracted from every row."""
 
     shift = cached_property(lambda self: np.zeros_like(self.largest) + np.max(self.x, initial=-np.inf))
 
 
-@caught_by("margin-20")
+@caught_by("margin-20", "offset")
 class SubtractsTheTargetFromTheLogSumExp(CrossEntropy):
     """The loss is `lse - x_t`, which cancels."""
 
@@ -460,7 +460,7 @@ class SubtractsTheTargetFromTheLogSumExp(CrossEntropy):
         return q * np.where(q == 0, 0, self.log_sum - self.x)
 
 
-@caught_by("margin-20")
+@caught_by("margin-20", "forward mode")
 class SubtractsTheTargetFromTheProbability(CrossEntropy):
     """The gradient is `p_t - 1` at the target, which cancels."""
 
@@ -474,7 +474,7 @@ class AddsOneBeforeTheLogarithm(CrossEntropy):
     log_rest = cached_property(lambda self: np.log(1 + self.rest))
 
 
-@caught_by("behind-1000")
+@caught_by("behind-1000", "-inf logits", "confident", "where")
 class TakesTheLogarithmOfAProbability(CrossEntropy):
     """The loss is `-log(p + 1e-12)`."""
 
@@ -482,7 +482,7 @@ class TakesTheLogarithmOfAProbability(CrossEntropy):
         return -q * np.log(self.p + 1e-12)
 
 
-@caught_by("behind-100")
+@caught_by("behind-100", "-inf logits", "classes", "confident", "where")
 class ClipsTheProbability(CrossEntropy):
     """The loss is `-log(clip(p, 1e-7, 1 - 1e-7))`."""
 
@@ -490,7 +490,7 @@ class ClipsTheProbability(CrossEntropy):
         return -q * np.log(np.clip(self.p, 1e-7, 1 - 1e-7))
 
 
-@caught_by("behind-100")
+@caught_by("behind-100", "-inf logits", "confident", "where", "z-loss")
 class ClipsTheLoss(CrossEntropy):
     """No loss is larger than 50."""
 
@@ -499,7 +499,32 @@ class ClipsTheLoss(CrossEntropy):
         return np.minimum(super().losses, 50)
 
 
-@caught_by("rows")
+@caught_by(
+    "rows",
+    "-inf logits",
+    "all options",
+    "axes",
+    "block sizes",
+    "broken rows",
+    "class weights",
+    "classes",
+    "confident",
+    "cotangents",
+    "forward mode",
+    "ignored rows",
+    "label dtypes",
+    "label smoothing",
+    "memory",
+    "offset",
+    "reductions",
+    "sample weights",
+    "soft targets",
+    "ties",
+    "unlikely",
+    "unnormalised targets",
+    "where",
+    "z-loss",
+)
 class GradientIsOnePercentOff(CrossEntropy):
     """The gradient is 1 % too large."""
 
@@ -508,14 +533,61 @@ class GradientIsOnePercentOff(CrossEntropy):
         return 1.01 * super().slope
 
 
-@caught_by("two-equal")
+@caught_by(
+    "two-equal",
+    "-inf logits",
+    "all options",
+    "axes",
+    "block sizes",
+    "broken rows",
+    "class weights",
+    "cotangents",
+    "forward mode",
+    "ignored rows",
+    "label dtypes",
+    "label smoothing",
+    "memory",
+    "offset",
+    "ordinary",
+    "reductions",
+    "sample weights",
+    "second derivative",
+    "soft targets",
+    "unlikely",
+    "unnormalised targets",
+    "where",
+    "z-loss",
+)
 class TakesAllOfTheLargestOut(CrossEntropy):
     """Classes that share the maximum are taken out of the sum together."""
 
     is_first = cached_property(lambda self: self.x == self.shift)
 
 
-@caught_by("two-equal-target-among")
+@caught_by(
+    "two-equal-target-among",
+    "-inf logits",
+    "all options",
+    "axes",
+    "block sizes",
+    "broken rows",
+    "class weights",
+    "cotangents",
+    "forward mode",
+    "ignored rows",
+    "label dtypes",
+    "label smoothing",
+    "memory",
+    "offset",
+    "ordinary",
+    "reductions",
+    "sample weights",
+    "soft targets",
+    "unlikely",
+    "unnormalised targets",
+    "where",
+    "z-loss",
+)
 class GradientOfTiesGoesToTheFirst(CrossEntropy):
     """Of the classes that share the maximum only the first gets a gradient."""
 
@@ -559,7 +631,7 @@ class LabelsReachTheNextRow(CrossEntropy):
         return is_target.reshape(self.given.shape)
 
 
-@caught_by("uint8-labels-to-255")
+@caught_by("uint8-labels-to-255", "labels out of range")
 class IndicesInTheDtypeOfTheLabels(CrossEntropy):
     """`row * C + label` is computed in the dtype of the labels, and overflows."""
 
@@ -593,7 +665,7 @@ class LabelsAreCutTo32Bits(CrossEntropy):
     labels = cached_property(lambda self: self.targets.reshape(-1, 1).astype(np.int32))
 
 
-@caught_by("label-255-of-uint8")
+@caught_by("label-255-of-uint8", "label dtypes")
 class BytesHaveASign(CrossEntropy):
     """uint8 labels are read as int8, and 255 is the last class."""
 
@@ -621,7 +693,7 @@ class AllNegativeLabelsAreIgnored(CrossEntropy):
         return super().is_ignored | (self.labels < 0) if is_asked else super().is_ignored
 
 
-@caught_by("ignored-class")
+@caught_by("ignored-class", "all options", "forward mode", "second derivative")
 class ClassesAreNotIgnored(CrossEntropy):
     """An `ignore_index` that names a class is not honoured."""
 
@@ -630,7 +702,7 @@ class ClassesAreNotIgnored(CrossEntropy):
         return super().is_ignored & (self.labels < 0) if self.is_indices else super().is_ignored
 
 
-@caught_by("mean-without-ignored-rows")
+@caught_by("mean-without-ignored-rows", "label smoothing")
 class MeanCountsIgnoredRows(CrossEntropy):
     """The mean divides by all rows, ignored or not."""
 
@@ -639,7 +711,7 @@ class MeanCountsIgnoredRows(CrossEntropy):
         return len(self.x) if self.sample_weight is self.class_weight is None else super().mean_denominator
 
 
-@caught_by("class-weight-mean")
+@caught_by("class-weight-mean", "all options", "forward mode", "label smoothing", "sample weights", "second derivative")
 class MeanCountsRowsDespiteClassWeights(CrossEntropy):
     """The mean of labels divides by the number of rows, whatever the weights of their classes."""
 
@@ -648,7 +720,7 @@ class MeanCountsRowsDespiteClassWeights(CrossEntropy):
         return np.sum(self.counts) if self.is_indices else super().mean_denominator
 
 
-@caught_by("class-weight-mean-of-one-hot")
+@caught_by("class-weight-mean-of-one-hot", "all options")
 class MeanOfDistributionsCountsRows(CrossEntropy):
     """The mean of distributions divides by the number of rows, whatever the weights of their classes."""
 
@@ -657,7 +729,7 @@ class MeanOfDistributionsCountsRows(CrossEntropy):
         return super().mean_denominator if self.is_indices else np.sum(self.counts)
 
 
-@caught_by("class-weight-mean-with-ignored")
+@caught_by("class-weight-mean-with-ignored", "all options", "forward mode", "second derivative")
 class MeanCountsClassWeightsOfIgnoredRows(CrossEntropy):
     """An ignored row adds the weight of class 0 to the denominator of the mean."""
 
@@ -667,7 +739,7 @@ class MeanCountsClassWeightsOfIgnoredRows(CrossEntropy):
         return super().mean_denominator + of_ignored
 
 
-@caught_by("sample-weight-mean")
+@caught_by("sample-weight-mean", "all options", "forward mode", "second derivative")
 class MeanForgetsSampleWeights(CrossEntropy):
     """Sample weights are not in the denominator of the mean."""
 
@@ -676,7 +748,7 @@ class MeanForgetsSampleWeights(CrossEntropy):
         return np.where(self.counts == 0, 0, super().row_weight / self.counts)
 
 
-@caught_by("sample-and-class-weight-mean")
+@caught_by("sample-and-class-weight-mean", "all options", "forward mode", "second derivative")
 class MeanDividesByEitherWeight(CrossEntropy):
     """Given class weights, the denominator of the mean forgets the sample weights."""
 
@@ -685,7 +757,7 @@ class MeanDividesByEitherWeight(CrossEntropy):
         return super().row_weight if self.class_weight is None else (self.counts > 0) * total(self.target * self.w)
 
 
-@caught_by("class-weight-of-distributions")
+@caught_by("class-weight-of-distributions", "all options")
 class DistributionsHaveNoClassWeights(CrossEntropy):
     """Class weights are not applied to distributions."""
 
@@ -704,7 +776,7 @@ class DenominatorIsAtLeastOneRow(CrossEntropy):
         return np.where(is_counted & (super().row_weight == 0), 1, super().row_weight)
 
 
-@caught_by("smoothing")
+@caught_by("smoothing", "-inf logits", "all options", "forward mode", "second derivative", "where")
 class SmoothingSparesTheLabel(CrossEntropy):
     """Smoothing spreads over the C - 1 other classes."""
 
@@ -721,14 +793,14 @@ class SmoothingSpreadsOverImpossibleClasses(CrossEntropy):
     uniform = cached_property(lambda self: self.is_in / total(self.is_in.astype(self.dtype)))
 
 
-@caught_by("where-with-smoothing")
+@caught_by("where-with-smoothing", "all options", "forward mode", "second derivative")
 class SmoothingCountsClassesThatAreOut(CrossEntropy):
     """Smoothing divides by all classes, though some are not in `where`."""
 
     uniform = cached_property(lambda self: (self.x != -np.inf) / total((self.given != -np.inf).astype(self.dtype)))
 
 
-@caught_by("smoothing-with-class-weight")
+@caught_by("smoothing-with-class-weight", "all options", "forward mode", "second derivative")
 class SmoothingForgetsClassWeights(CrossEntropy):
     """The uniform part of a smoothed target is not weighted."""
 
@@ -737,7 +809,7 @@ class SmoothingForgetsClassWeights(CrossEntropy):
         return super().q + (self.smoothing * self.uniform * (1 - self.w) if self.smoothing else 0)
 
 
-@caught_by("smoothing-mean-with-ignored")
+@caught_by("smoothing-mean-with-ignored", "all options")
 class SmoothingCountsIgnoredRows(CrossEntropy):
     """The uniform part of an ignored row is counted."""
 
@@ -747,7 +819,7 @@ class SmoothingCountsIgnoredRows(CrossEntropy):
         return super().counted + np.where(self.is_ignored, ignored / max(self.denominator, 1), 0)
 
 
-@caught_by("smoothing-of-distributions")
+@caught_by("smoothing-of-distributions", "all options")
 class DistributionsAreNotSmoothed(CrossEntropy):
     """Smoothing is not applied to distributions."""
 
@@ -756,7 +828,7 @@ class DistributionsAreNotSmoothed(CrossEntropy):
         return super().smoothed if self.is_indices else self.target
 
 
-@caught_by("smoothing")
+@caught_by("smoothing", "-inf logits", "all options", "forward mode", "where")
 class SmoothingHasNoGradient(CrossEntropy):
     """The gradient is that of labels that are not smoothed."""
 
@@ -851,7 +923,7 @@ class RowOfMinusInfinityIsZero(CrossEntropy):
         return np.where(np.all(self.possible == -np.inf, axis=-1, keepdims=True), 0, super().counts)
 
 
-@caught_by("impossible-target")
+@caught_by("impossible-target", "broken rows")
 class MinusInfinityIsALargeNumber(CrossEntropy):
     """-inf is replaced by the lowest finite number."""
 
@@ -860,7 +932,7 @@ class MinusInfinityIsALargeNumber(CrossEntropy):
         return np.where(super().given == -np.inf, np.finfo(self.dtype).min / 4, super().given)
 
 
-@caught_by("impossible-target")
+@caught_by("impossible-target", "where")
 class InfiniteLossHasNoGradient(CrossEntropy):
     """The gradient of a row whose loss is infinite is NaN."""
 
@@ -869,7 +941,7 @@ class InfiniteLossHasNoGradient(CrossEntropy):
         return np.where(np.isinf(self.losses), np.nan, super().slope)
 
 
-@caught_by("impossible-class")
+@caught_by("impossible-class", "all options", "forward mode", "where")
 class ImpossibleClassesHaveNoGradient(CrossEntropy):
     """The gradient of an impossible class is NaN, as it is where p is computed as exp(-inf - -inf)."""
 
@@ -878,7 +950,7 @@ class ImpossibleClassesHaveNoGradient(CrossEntropy):
         return np.where(self.x == -np.inf, np.nan, super().slope)
 
 
-@caught_by("impossible-class-derivatives")
+@caught_by("impossible-class-derivatives", "second derivative")
 class ImpossibleClassesHaveNoSecondDerivative(CrossEntropy):
     """The second derivative is NaN in a row with an impossible class."""
 
@@ -886,7 +958,7 @@ class ImpossibleClassesHaveNoSecondDerivative(CrossEntropy):
         return super().hvp(v) + self.whole(0 * np.min(self.x, axis=-1, keepdims=True) * np.ones_like(self.x))
 
 
-@caught_by("where-target-is-out")
+@caught_by("where-target-is-out", "all options", "forward mode", "second derivative")
 class ClassesThatAreOutAreUnlikely(CrossEntropy):
     """`where` replaces a logit by -1e4."""
 
@@ -900,7 +972,7 @@ class ClassesThatAreOutAreLookedAt(CrossEntropy):
     possible = cached_property(lambda self: self.given + np.where(self.is_in, 0, -np.inf).astype(self.dtype))
 
 
-@caught_by("where")
+@caught_by("where", "all options", "forward mode", "second derivative")
 class WhereCountsInTheNormaliser(CrossEntropy):
     """The exponentials of classes that are out are in the sum."""
 
@@ -933,7 +1005,17 @@ class EmptyBatchIsRefused(CrossEntropy):
         self.require(len(self.given) or self.reduction != "mean", "batch")
 
 
-@caught_by("mean-of-rows")
+@caught_by(
+    "mean-of-rows",
+    "all options",
+    "block sizes",
+    "class weights",
+    "cotangents",
+    "ignored rows",
+    "label smoothing",
+    "sample weights",
+    "soft targets",
+)
 class GradientOfAMeanIsThatOfASum(CrossEntropy):
     """The gradient of a mean is not divided by the number of rows."""
 
@@ -950,7 +1032,7 @@ class MeanCountsTheFirstAxis(CrossEntropy):
         return super().mean_denominator / math.prod(self.batch[1:])
 
 
-@caught_by("sum-of-rows")
+@caught_by("sum-of-rows", "-inf logits", "cotangents", "second derivative")
 class SumIsTheMean(CrossEntropy):
     """`reduction='sum'` returns the mean."""
 
@@ -959,7 +1041,33 @@ class SumIsTheMean(CrossEntropy):
         return self.mean_denominator if self.reduction == "sum" and self.normalizer is None else super().denominator
 
 
-@caught_by("losses-of-rows")
+@caught_by(
+    "losses-of-rows",
+    "-inf logits",
+    "axes",
+    "block sizes",
+    "broken rows",
+    "class weights",
+    "classes",
+    "confident",
+    "cotangents",
+    "empty batch",
+    "forward mode",
+    "ignored rows",
+    "label dtypes",
+    "label smoothing",
+    "memory",
+    "offset",
+    "ordinary",
+    "repeatability",
+    "sample weights",
+    "soft targets",
+    "ties",
+    "unlikely",
+    "unnormalised targets",
+    "where",
+    "z-loss",
+)
 class NoReductionIsASum(CrossEntropy):
     """`reduction='none'` returns the sum."""
 
@@ -993,7 +1101,17 @@ class SumHasNoNormalizer(CrossEntropy):
         return 1 if self.reduction == "sum" else super().denominator
 
 
-@caught_by("distributions")
+@caught_by(
+    "distributions",
+    "-inf logits",
+    "all options",
+    "axes",
+    "class weights",
+    "cotangents",
+    "forward mode",
+    "label smoothing",
+    "unnormalised targets",
+)
 class DistributionsAreLabels(CrossEntropy):
     """Of a distribution only the likeliest class counts."""
 
@@ -1004,7 +1122,7 @@ class DistributionsAreLabels(CrossEntropy):
         return np.where(is_likeliest, total(target), 0)
 
 
-@caught_by("targets-that-sum-to-2")
+@caught_by("targets-that-sum-to-2", "-inf logits", "axes")
 class GradientTakesDistributionsForNormalised(CrossEntropy):
     """The gradient of a distribution is p - q, whatever q sums to."""
 
@@ -1013,7 +1131,7 @@ class GradientTakesDistributionsForNormalised(CrossEntropy):
         return super().slope + self.p * (1 - total(self.target)) * (self.class_weight is None)
 
 
-@caught_by("targets-that-sum-to-2")
+@caught_by("targets-that-sum-to-2", "-inf logits", "axes")
 class DistributionsAreNormalised(CrossEntropy):
     """A distribution is divided by its sum."""
 
@@ -1042,7 +1160,7 @@ class IntegerTargetsAreRefused(CrossEntropy):
         self.require(self.is_indices or self.targets.dtype.kind == "f", "dtype of targets")
 
 
-@caught_by("gradient-of-distributions")
+@caught_by("gradient-of-distributions", "all options")
 class TargetsHaveNoGradient(CrossEntropy):
     """The gradient with respect to distributions is 0."""
 
@@ -1050,7 +1168,7 @@ class TargetsHaveNoGradient(CrossEntropy):
         return 0 * super().gradient_of_targets(g)
 
 
-@caught_by("gradient-of-distributions")
+@caught_by("gradient-of-distributions", "all options")
 class GradientOfTargetsCancels(CrossEntropy):
     """The gradient with respect to distributions has the wrong sign."""
 
@@ -1066,21 +1184,21 @@ class WeightsOfDistributionsAreConstants(CrossEntropy):
         return self.cotangent(g) * self.factor * self.surprise((1 - self.smoothing) * self.w * np.ones_like(self.x))
 
 
-@caught_by("z-loss")
+@caught_by("z-loss", "all options", "forward mode")
 class ZLossHasNoGradient(CrossEntropy):
     """The z-loss is added to the loss but not to the gradient."""
 
     slope = cached_property(lambda self: self.plain_slope)
 
 
-@caught_by("z-loss-at-an-offset")
+@caught_by("z-loss-at-an-offset", "all options", "forward mode", "second derivative")
 class ZLossOfShiftedLogits(CrossEntropy):
     """The z-loss squares the log-sum-exp of the shifted logits."""
 
     log_sum = cached_property(lambda self: self.log_rest)
 
 
-@caught_by("z-loss-of-one-hot")
+@caught_by("z-loss-of-one-hot", "all options")
 class DistributionsHaveNoZLoss(CrossEntropy):
     """The z-loss of distributions is left out."""
 
@@ -1089,7 +1207,7 @@ class DistributionsHaveNoZLoss(CrossEntropy):
         return super().z if self.is_indices else 0
 
 
-@caught_by("z-loss-of-an-ignored-row")
+@caught_by("z-loss-of-an-ignored-row", "all options")
 class IgnoredRowsHaveAZLoss(CrossEntropy):
     """The z-loss of an ignored row is counted."""
 
@@ -1107,7 +1225,7 @@ class ClassesLieLast(CrossEntropy):
         return (-1,)
 
 
-@caught_by("sequences")
+@caught_by("sequences", "reductions")
 class ClassesLieOnAxisOne(CrossEntropy):
     """The classes are taken to lie on axis 1, as torch has them, unless told otherwise."""
 
@@ -1140,7 +1258,7 @@ class ClassWeightsLieLast(CrossEntropy):
         return super().w if self.class_weight is None else self.rows(np.broadcast_to(super().w, self.logits.shape))
 
 
-@caught_by("Fortran-arrays")
+@caught_by("Fortran-arrays", "axes")
 class MemoryIsReadInOrder(CrossEntropy):
     """Arrays are read in the order in which they lie in memory."""
 
@@ -1157,7 +1275,7 @@ class StridesHaveNoSign(CrossEntropy):
         return super().rows(np.flip(array) if is_reversed else array)
 
 
-@caught_by("33-classes-of-blocks")
+@caught_by("33-classes-of-blocks", "confident", "label dtypes")
 class PaddingCounts(CrossEntropy):
     """Classes beyond one block of 32 are padded to the next with zeros, which count in the sum."""
 
@@ -1167,7 +1285,7 @@ class PaddingCounts(CrossEntropy):
         return super().rest + (padding * np.exp(-self.shift) if padding else 0)
 
 
-@caught_by("67-rows-of-blocks")
+@caught_by("67-rows-of-blocks", "axes", "confident", "repeatability")
 class LastRowsAreLost(CrossEntropy):
     """Rows that fill no block of 32 are not computed, where there is a block."""
 
@@ -1177,7 +1295,7 @@ class LastRowsAreLost(CrossEntropy):
         return np.where(np.arange(n)[:, None] < (n if n < 32 else n // 32 * 32), super().counts, 0)
 
 
-@caught_by("67-classes-of-blocks")
+@caught_by("67-classes-of-blocks", "confident", "label dtypes")
 class BlocksAreMergedAsTheyAre(CrossEntropy):
     """Sums over blocks of 32 classes are added, though each has a maximum of its own."""
 
@@ -1189,7 +1307,7 @@ class BlocksAreMergedAsTheyAre(CrossEntropy):
         return merged if self.size > 32 else super().rest
 
 
-@caught_by("inputs-unchanged")
+@caught_by("inputs-unchanged", "all options", "z-loss")
 class InputsAreOverwritten(CrossEntropy):
     """The maximum is subtracted from the logits in place, as a C function can of an array that is read-only."""
 
@@ -1293,7 +1411,7 @@ class CotangentOfAMeanIsNotRead(CrossEntropy):
         return super().cotangent(None if self.reduction == "mean" else g)
 
 
-@caught_by("forward-mode")
+@caught_by("forward-mode", "-inf logits")
 class ForwardModeHasTheWrongSign(CrossEntropy):
     """The derivative along a tangent has the wrong sign."""
 
@@ -1309,7 +1427,7 @@ class ForwardModeOfAMeanIsThatOfASum(CrossEntropy):
         return super().jvp(v) * (np.sum(self.counts) if self.reduction == "mean" else 1)
 
 
-@caught_by("second-derivative")
+@caught_by("second-derivative", "-inf logits")
 class LogSumExpIsAConstant(CrossEntropy):
     """The second derivative takes the log-sum-exp that the forward pass saved for a constant."""
 
@@ -1317,7 +1435,7 @@ class LogSumExpIsAConstant(CrossEntropy):
         return self.whole(self.factor * total(self.q) * self.p * self.rows(v))
 
 
-@caught_by("second-derivative")
+@caught_by("second-derivative", "-inf logits")
 class GradientIsAConstant(CrossEntropy):
     """The second derivative is 0."""
 
@@ -1533,7 +1651,7 @@ class LinearGradientCancels(LinearCrossEntropy):
 
 @caught_by("linear-soft-targets")
 class LinearReadsLabelsAlone(LinearCrossEntropy):
-    """Of a distribution only the likeliest class counts."""
+    """The linear layer takes the likeliest class of a distribution for its label."""
 
     @cached_property
     def target(self):

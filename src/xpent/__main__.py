@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xpent import __version__
 
@@ -43,8 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser(
         "check",
         help="check an implementation of cross-entropy against exact values, case by case",
-        description="Check xpent on every installed library, or a function of yours, against exact values, case by case. "
-        "Exit status: 0 if everything holds, 1 if a check fails, 2 for wrong usage.",
+        description="Check xpent on every installed library, or a function of yours, against exact values, case by "
+        "case. Exit status: 0 if everything holds, 1 if a check fails, 2 for wrong usage.",
     )
     check.add_argument("target", nargs="?", metavar="TARGET", help="module:function; default: xpent itself")
     yours = check.add_argument_group("of TARGET")
@@ -87,10 +87,11 @@ def _report(options: argparse.Namespace) -> Report:
         if how:
             raise ValueError(f"--{next(iter(how))} says something about TARGET, and there is none")
         with terminal.progress() as bars:
-            tasks: dict[str, int] = {}
+            tasks: dict[str, Any] = {}
 
             def advance(name: str, done: int, total: int) -> None:
-                tasks.setdefault(name, bars.add_task(name) if name not in tasks else tasks[name])
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name)
                 bars.update(tasks[name], completed=done, total=total)
 
             return check_all([*OURS, *(BUILTINS if options.builtins else ())], cases, dtypes, advance)

@@ -53,7 +53,7 @@ def _compare(verdict: Verdict, trial: Trial, quantity: str, answer: Numbers) -> 
     share = _largest(shares)
     verdict.share = max(verdict.share, share)
     if not share <= 1:
-        verdict.wrong.append(_worst(quantity, answer, right, units, shares))
+        verdict.wrong.append(_worst(trial.dtype, quantity, answer, right, units, shares))
 
 
 def _largest(errors: Numbers) -> float:
@@ -61,11 +61,12 @@ def _largest(errors: Numbers) -> float:
     return float(np.max(np.nan_to_num(errors, nan=math.inf, posinf=math.inf), initial=0.0))
 
 
-def _worst(quantity: str, answer: Numbers, right: Expected, units: Numbers, shares: Numbers) -> str:
+def _worst(dtype: str, quantity: str, answer: Numbers, right: Expected, units: Numbers, shares: Numbers) -> str:
     at = np.unravel_index(int(np.argmax(np.nan_to_num(shares, nan=math.inf, posinf=math.inf))), answer.shape)
     place = f"[{', '.join(map(str, at))}]" if at else ""
     wanted, far = float(right.exact[at]), float(units[at])
-    text = f"{quantity}{place} is {float(answer[at]):.9g} instead of {wanted:.9g}"
+    digits = 17 if dtype == "float64" else 9
+    text = f"{quantity}{place} is {float(answer[at]):.{digits}g} instead of {wanted:.{digits}g}"
     if math.isfinite(far):
         text += f", {far:.2g} u off where {float(right.units[at]):.2g} u are allowed"
     return text

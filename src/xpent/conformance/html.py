@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from xpent.conformance.judge import UNSUPPORTED, Outcome
 from xpent.conformance.report import Cell, Report, units
 
-SIGNS = {"pass": "✓", "fails": "✗", "error": "!", "unsupported": "–"}
+SIGNS = {"pass": "✓", "fails": "✗", "error": "!", "unsupported": "-"}
 
 
 def to_html(report: Report) -> str:

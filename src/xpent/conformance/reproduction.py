@@ -60,7 +60,7 @@ def reproduction(trial: Trial, message: str) -> str:
             "x": moved,
         }
         g = trial.case.cotangent_in(trial.dtype)
-        words["g"] = "None" if g is None else _literal(np.asarray(g), trial)
+        words["g"] = trial.library.ones if g is None else f"{_literal(g, trial)}{trial.library.like_value}"
         words["v"] = _literal(trial.case.tangent_in(trial.dtype), trial) if kind in ("jvp", "hvp") else ""
         template = trial.library.lines if kind == "value" else trial.derivatives.lines
         lines += [line.format(**words) for line in template[kind]]
@@ -72,10 +72,8 @@ def _dtype(values: Numbers, trial: Trial) -> str:
 
 
 def _literal(values: Numbers, trial: Trial) -> str:
-    numbers = values.tolist()
-    text = repr(numbers).replace("nan", "float('nan')").replace("inf", "float('inf')")
-    if values.size == 0:
-        text = f"np.zeros({values.shape})"
+    text = f"np.zeros({values.shape})" if values.size == 0 else repr(values.tolist())
+    text = re.sub("nan|inf", r"float('\\g<0>')", text).replace("], [", "],\n    [")
     return trial.library.spelt(text, _dtype(values, trial))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -39,7 +39,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     _print_surprises(report, console)
     for name, reason in report.skipped.items():
         console.print(f"[yellow]skipped[/] {name}: {reason}", highlight=False)
-    _print_unsupported(report, console)
+    if len(names) <= FEW:
+        _print_unsupported(report, console)
     console.print(f"\n{_verdict(report)}\n", highlight=False)
 
 
@@ -79,7 +80,9 @@ def _print_surprises(report: Report, console: Console) -> None:
         console.print(f"\n[bold]{name}[/] fails {len(cases)} cases:", highlight=False)
         console.print(Text(", ".join(cases), style="red"))
     first = surprises[0]
-    console.print(f"\nThe first of {len(surprises)}; --case {first.case} shows one alone, --html FILE all:", highlight=False)
+    console.print(
+        f"\nThe first of {len(surprises)}; --case {first.case} shows one alone, --html FILE all:", highlight=False
+    )
     _print_one(first, console)
 
 
@@ -92,14 +95,12 @@ def _print_one(outcome: Outcome, console: Console) -> None:
 
 
 def _print_unsupported(report: Report, console: Console) -> None:
-    reasons: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for outcome in report.outcomes:
-        if outcome.status == UNSUPPORTED:
-            reasons[outcome.implementation][outcome.message] += 1
-    for name, counted in reasons.items():
-        console.print(f"\n[bold]{name}[/] is not asked:", highlight=False)
-        text = "; ".join(f"{reason} ({n})" for reason, n in sorted(counted.items(), key=lambda item: -item[1]))
-        console.print(Text(text, style="dim"))
+    for name in report.implementations:
+        unsupported = [o for o in report.outcomes if o.implementation == name and o.status == UNSUPPORTED]
+        reasons = Counter(outcome.message for outcome in unsupported).most_common()
+        if reasons:
+            console.print(f"{name} is not asked {len(unsupported)} checks:", highlight=False)
+            console.print(Text("; ".join(f"{reason} ({count})" for reason, count in reasons), style="dim"))
 
 
 def _verdict(report: Report) -> str:

@@ -14,7 +14,7 @@ MARGINS = np.linspace(-100, 100, 17)
 
 
 def margin_rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Margins of the label from -100 to 100 at three offsets; fewer where there are many classes. Numbers of any digits."""
+    """Margins of the label from -100 to 100 at three offsets, fewer of many classes; numbers of all digits."""
     margins = MARGINS if classes < 100 else MARGINS[::4]
     parts = [ahead(m, classes, 1, offset) for offset in (0.0, 1e3, 1e4) for m in margins]
     x, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -42,8 +42,8 @@ CASES = [
     *(
         Case(
             f"offset{offset:+.0e}".replace("e+0", "e"), "offset",
-            "A shift of all logits changes nothing, but exp(x) overflows and lse - x_t cancels: equal logits of 1e8 gave "
-            "loss 0 in torch (pytorch#11752), MLX (mlx#4169, mlx#4188) and optax (optax#1792).",
+            "A shift of all logits changes nothing, but exp(x) overflows and lse - x_t cancels: equal logits of 1e8 "
+            "gave loss 0 in torch (pytorch#11752), MLX (mlx#4169, mlx#4188) and optax (optax#1792).",
             (X + offset, LABELS), dtypes=DTYPES if abs(offset) < 6e4 else WIDE,
         )
         for offset in (1e3, -1e3, 1e4, -1e4, 1e8, -1e8)
@@ -82,7 +82,7 @@ CASES = [
     Case("all-zero", "ties", "All logits are zero, as at the start of a training.", (np.zeros(X.shape), LABELS)),
     *(
         Case(f"behind-{margin}", "unlikely",
-             "A sure and wrong row: the loss is the margin, the gradient of the target -1; nothing is clipped (keras#7563).",
+             "A sure and wrong row: the loss is the margin, that of the target -1; nothing is clipped (keras#7563).",
              ahead(-margin))
         for margin in (20, 100, 1000, 30000)
     ),
@@ -101,12 +101,12 @@ CASES = [
     ),
     Case(
         "label-above-256-in-bfloat16", "half precision",
-        "A label cast to the logits' dtype is another label: bfloat16 holds integers to 256 (keras#15012, keras#15014).",
+        "Cast to the logits' dtype, a label is another: bfloat16 holds integers to 256 (keras#15012, keras#15014).",
         (logits(4, 300), np.asarray([257, 259, 261, 299])), dtypes=("bfloat16",),
     ),
     Case(
         "label-above-2048-in-float16", "half precision",
-        "A label cast to the logits' dtype is another label: float16 holds integers to 2048 (keras#15012, keras#15014).",
+        "Cast to the logits' dtype, a label is another: float16 holds integers to 2048 (keras#15012, keras#15014).",
         (logits(4, 2100), np.asarray([2049, 2051, 2053, 2099])), dtypes=("float16",),
     ),
     Case(

@@ -52,7 +52,7 @@ CASES = [
     ),
     *(
         Case(f"{classes}-classes-of-blocks", "block sizes",
-             "Padding up to a block must not count, in the normaliser least of all (verl#2899, verl#5349, unsloth#10616).",
+             "Padding of a block must not count, in the normaliser least of all (verl#2899, verl#5349, unsloth#10616).",
              _sized(3, classes), dtypes=_FLOATS)
         for classes in _BLOCKS
     ),

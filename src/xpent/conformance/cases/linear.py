@@ -51,7 +51,7 @@ CASES = [
     _case("softcap", "Logits become c tanh(x / c), in the gradient, too (ml-cross-entropy#48, unsloth-zoo#593).",
           options={"softcap": 2.0}),
     _case("sure-rows", "A margin of 64: loss and gradients are e-64, not 0.",
-          (32 * np.eye(7, DEPTH) - 32 * np.eye(7, DEPTH, k=-1), 2 * np.eye(7, DEPTH), np.asarray([0, 1, 2, 3, 4, 5, 6])[:7])),
+          (32 * np.eye(7, DEPTH) - 32 * np.eye(7, DEPTH, k=-1), 2 * np.eye(7, DEPTH), np.arange(7))),
     _case("ignored", "The mean counts no ignored row.", (_x, _w, _ignored),
           options={"ignore_index": -100, "reduction": "mean"}),
     _case("nan-in-an-ignored-row", "Nothing of an ignored row leaks, into the weights' gradient least of all.",

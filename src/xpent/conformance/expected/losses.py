@@ -28,7 +28,7 @@ def _units(x: Numbers, targets: Numbers, options: dict[str, Any]) -> Numbers:
         distance = np.where(np.isfinite(distance), distance, 0.0)
     rounding = {"class_weight", "sample_weight", "label_smoothing", "z_loss", "normalizer", "softcap"} & options.keys()
     is_divided = options.get("reduction", "mean") == "mean"
-    return 4 + distance + spread(x) + 4 * len(rounding) + 4 * is_divided
+    return np.asarray(4 + distance + spread(x) + 4 * len(rounding) + 4 * is_divided)
 
 
 def _of_sum(units: Numbers) -> Numbers:

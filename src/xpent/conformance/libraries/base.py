@@ -94,4 +94,5 @@ class Library:
         """Source of an array, from the source of its numbers."""
         return f"xp.asarray({values}, dtype=xp.{dtype})"
 
+    ones, like_value = "xp.ones_like(value)", ""  # source of a cotangent, and of a cast to the dtype of the value
     lines: Mapping[str, tuple[str, ...]] = {"value": ("print({call})",)}  # source of what its methods compute

@@ -16,12 +16,12 @@ class Jax(Library):
     """JAX, with every function under ``jax.jit``."""
 
     imports = "import numpy as np\nimport jax\nimport jax.numpy as jnp\njax.config.update('jax_enable_x64', True)"
+    ones, like_value = "jnp.ones_like(value)", ".astype(value.dtype)"
     lines: Mapping[str, tuple[str, ...]] = {
         "value": ("print(jax.jit(lambda {x}: {call})({x}))",),
         "vjp": (
             "value, pullback = jax.vjp(jax.jit(lambda {x}: {call}), {x})",
-            "g = {g}",
-            "print(pullback(jnp.ones_like(value) if g is None else g.astype(value.dtype))[0])",
+            "print(pullback({g})[0])",
         ),
         "jvp": ("print(jax.jvp(jax.jit(lambda {x}: {call}), ({x},), ({v},))[1])",),
         "hvp": ("print(jax.jvp(jax.grad(lambda {x}: {call}.sum()), ({x},), ({v},))[1])",),

@@ -14,6 +14,7 @@ class NumPy(Library):
     """NumPy, whose arrays are read-only where they come in."""
 
     imports = "import numpy as np"
+    ones = "np.ones_like(value)"
 
     def spelt(self, values: str, dtype: str) -> str:
         """Source of an array, from the source of its numbers."""

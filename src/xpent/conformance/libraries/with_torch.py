@@ -15,11 +15,12 @@ class Torch(Library):
     """PyTorch, differentiated by its tape."""
 
     imports = "import numpy as np\nimport torch"
+    ones, like_value = "torch.ones_like(value)", ".to(value.dtype)"
     lines: Mapping[str, tuple[str, ...]] = {
         "value": ("print({call})",),
         "vjp": (
-            "value, g = {call_of_moved}, {g}",
-            "print(torch.autograd.grad(value, {x}, torch.ones_like(value) if g is None else g.to(value.dtype))[0])",
+            "value = {call_of_moved}",
+            "print(torch.autograd.grad(value, {x}, {g})[0])",
         ),
         "jvp": ("print(torch.func.jvp(lambda {x}: {call}, ({x},), ({v},))[1])",),
         "hvp": (
