@@ -58,7 +58,7 @@ def differentiate(xp, function, *primals, cotangent=1.0, **options):
 def assert_cross_entropy_is_exact(xp, logits, targets, **options):
     """Loss and gradients lie within the bar; the cotangent is 2, so that one that is dropped shows."""
     (x, t), theirs, (exact_x, exact_t), ours = prepare(xp, logits, targets, **options)
-    exact = oracle.cross_entropy(exact_x, exact_t, **ours)
+    exact = oracle.CrossEntropy(exact_x, exact_t, **ours)
     loss, (gradient, *of_targets) = differentiate(xp, xpent.cross_entropy, x, t, cotangent=2.0, **theirs)
     units = 4 + 2 * spread(np.where(ours.get("where", True), exact_x, -np.inf))
     loss_units = units[:, 0] if options.get("reduction") == "none" else np.max(units, initial=4)

@@ -32,7 +32,7 @@ def margin_rows(classes):
 @functools.cache
 def exact_cross_entropy(data, classes):
     """The oracle's answer, computed once for all libraries."""
-    return oracle.cross_entropy(np.frombuffer(data).reshape(-1, classes), margin_rows(classes)[1], reduction="none")
+    return oracle.CrossEntropy(np.frombuffer(data).reshape(-1, classes), margin_rows(classes)[1], reduction="none")
 
 
 @pytest.mark.parametrize("classes", MARGINS)
@@ -95,14 +95,14 @@ def test_gradients_of_the_oracle_are_central_differences_of_its_loss(targets, re
     options |= {"reduction": reduction, "ignore_index": -1}
     if targets == "distributions":
         options["where"] = where | (q > 0)
-    answer, step = oracle.cross_entropy(x, t, **options), oracle.exact(np.asarray(2.0**-130))
+    answer, step = oracle.CrossEntropy(x, t, **options), oracle.exact(np.asarray(2.0**-130))
 
     def difference(moved, i, j):
         sides = []
         for sign in (1, -1):
             arrays = [x.copy(), t.copy()]
             arrays[moved][i, j] += sign * step
-            sides.append(oracle.cross_entropy(*arrays, **options).loss.item())
+            sides.append(oracle.CrossEntropy(*arrays, **options).loss.item())
         return (sides[0] - sides[1]) / (2 * step)
 
     for moved, gradient in enumerate((answer.gradient, answer.gradient_of_targets)[: np.ndim(t)]):

@@ -33,7 +33,7 @@ def test_every_layout_is_answered_and_left_alone(xp, layout):
     for function, exact in zip(FUNCTIONS, (oracle.softmax, oracle.log_softmax), strict=False):
         assert_within(xp, xp.call(function, x), exact(before[0]), 4 + spread(before[0]))
     for targets, theirs in ((labels, LABELS), (q, before[1])):
-        exact = oracle.cross_entropy(before[0], theirs)
+        exact = oracle.CrossEntropy(before[0], theirs)
         loss, (gradient, *_) = differentiate(xp, xpent.cross_entropy, x, targets)
         assert_within(xp, loss, exact.loss, np.max(4 + 2 * spread(before[0])))
         assert_within(xp, gradient, exact.gradient, 4 + 2 * spread(before[0]), exact.gradient_scale)

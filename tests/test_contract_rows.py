@@ -47,7 +47,7 @@ def test_smoothing_spreads_over_the_possible_classes_only(xp, smoothing, targets
     assert_cross_entropy_is_exact(xp, np.where(IS_IN, LOGITS, NAN), targets, **options, where=IS_IN)
     assert_cross_entropy_is_exact(xp, LOGITS, targets, **options, where=IS_IN[:1] | IS_IN[1:2])
     (x, t), _, (exact_x, exact_t), _ = prepare(xp, MASKED, targets)
-    exact = oracle.cross_entropy(exact_x, exact_t, **options)
+    exact = oracle.CrossEntropy(exact_x, exact_t, **options)
     loss, (gradient, *_) = differentiate(xp, xpent.cross_entropy, x, t, **options)
     assert_within(xp, loss, exact.loss, 4 + 2 * np.max(spread(MASKED)), exact.loss_scale)
     assert_within(xp, gradient, exact.gradient, 4 + 2 * spread(MASKED), exact.gradient_scale)
@@ -60,7 +60,7 @@ def test_impossible_target_has_loss_inf_and_gradient_minus_one(xp, targets):
     for logits, options in ((x, {}), (np.where(np.isinf(x), 1.0, x), {"where": xp.asarray(~np.isinf(x))})):
         arrays = xp.asarray(logits), xp.asarray(targets)
         losses, (gradient, *_) = differentiate(xp, xpent.cross_entropy, *arrays, reduction="none", **options)
-        exact = oracle.cross_entropy(x, targets, reduction="none")
+        exact = oracle.CrossEntropy(x, targets, reduction="none")
         assert xp.to_numpy(losses)[0] == INF
         assert_within(xp, losses, exact.loss, 4 + 2 * spread(x)[:, 0])
         assert xp.to_numpy(gradient)[0, 1] == -1
@@ -82,7 +82,7 @@ def test_broken_row_is_nan_and_no_other_notices(xp):
         if name != "logsumexp":
             assert_within(xp, value[n:, ...], getattr(oracle, name)(LOGITS), units)
     for labels in (LABELS, np.eye(4)[LABELS]):
-        exact = oracle.cross_entropy(LOGITS, labels, reduction="none")
+        exact = oracle.CrossEntropy(LOGITS, labels, reduction="none")
         targets = xp.asarray(np.concatenate([np.repeat(labels[:1], n, axis=0), labels]))
         losses, (of_losses, *_) = differentiate(xp, xpent.cross_entropy, x, targets, reduction="none")
         total, (of_total, *_) = differentiate(xp, xpent.cross_entropy, x, targets, reduction="sum")
@@ -113,7 +113,7 @@ def test_row_that_does_not_count_leaks_nothing(xp, how):
     x, labels = np.concatenate([BAD_ROWS, LOGITS]), np.concatenate([[label] * n, LABELS])
     targets = np.eye(4)[labels] if "distribution" in how else labels
     rest = {k: v[n:] if k == "sample_weight" else v for k, v in options.items()}
-    exact = oracle.cross_entropy(LOGITS, targets[n:], z_loss=0.5, **rest)
+    exact = oracle.CrossEntropy(LOGITS, targets[n:], z_loss=0.5, **rest)
     arrays, theirs, _, _ = prepare(xp, x, targets, **options)
     loss, (gradient, *of_targets) = differentiate(xp, xpent.cross_entropy, *arrays, z_loss=0.5, **theirs)
     assert_within(xp, loss, exact.loss, np.max(units), exact.loss_scale)
@@ -138,7 +138,7 @@ def test_ignored_row_leaks_nothing_through_smoothing_and_where(xp):
     x, labels = xp.asarray(np.concatenate([BROKEN[:1], LOGITS])), xp.asarray(np.concatenate([[-1], LABELS]))
     options = {"ignore_index": -1, "label_smoothing": 0.25, "where": xp.asarray(np.asarray([True, True, False, True]))}
     loss, (gradient,) = differentiate(xp, xpent.cross_entropy, x, labels, **options)
-    exact = oracle.cross_entropy(LOGITS, LABELS, label_smoothing=0.25, where=np.asarray([True, True, False, True]))
+    exact = oracle.CrossEntropy(LOGITS, LABELS, label_smoothing=0.25, where=np.asarray([True, True, False, True]))
     assert_within(xp, loss, exact.loss, 4 + 2 * np.max(spread(LOGITS)), exact.loss_scale)
     np.testing.assert_array_equal(xp.to_numpy(gradient)[0], 0)
     assert_within(xp, gradient[1:, ...], exact.gradient, 4 + 2 * spread(LOGITS), exact.gradient_scale)

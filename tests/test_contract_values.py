@@ -40,7 +40,7 @@ def test_integer_and_boolean_logits_are_promoted_to_the_default_floating_dtype(x
         y, exact = xp.call(getattr(xpent, function), x), getattr(oracle, function)(values.astype(float))
         assert xp.dtype_of(y) == default.dtype_name
         assert_within(default, y, exact, 4 + spread(values))
-    loss, exact = xp.call(xpent.cross_entropy, x, t), oracle.cross_entropy(values.astype(float), np.asarray([3, 1]))
+    loss, exact = xp.call(xpent.cross_entropy, x, t), oracle.CrossEntropy(values.astype(float), np.asarray([3, 1]))
     assert xp.dtype_of(loss) == default.dtype_name
     assert_within(default, loss, exact.loss, 4 + 2 * np.max(spread(values)))
 
@@ -113,7 +113,7 @@ def test_mean_of_distributions_without_weight_is_zero(xp):
 def test_normalizer_divides_the_sum(xp, reduction, kind):
     normalizer = {"number": 8, "array": xp.asarray(8.0), "integer array": xp.asarray(8)}[kind]
     (x, t), weights, (exact_x, exact_t), exact_weights = prepare(xp, LOGITS, LABELS, class_weight=CLASS_WEIGHT)
-    exact = oracle.cross_entropy(exact_x, exact_t, reduction="sum", **exact_weights)
+    exact = oracle.CrossEntropy(exact_x, exact_t, reduction="sum", **exact_weights)
     options = {**weights, "normalizer": normalizer, "reduction": reduction}
     loss, (gradient,) = differentiate(xp, xpent.cross_entropy, x, t, **options)
     assert_within(xp, loss, exact.loss / 8, np.max(4 + 2 * spread(LOGITS)))
@@ -153,7 +153,7 @@ def test_axes_hold_the_classes_in_the_order_given(xp, axis):
     np.testing.assert_array_equal(np.reshape(xp.to_numpy(kept), shape), xp.to_numpy(log_sum))
 
     labels = np.arange(len(rows)) * 5 % rows.shape[1]
-    exact = oracle.cross_entropy(rows, labels, reduction="none")
+    exact = oracle.CrossEntropy(rows, labels, reduction="none")
     for targets in (labels.reshape(shape), layout(np.eye(rows.shape[1])[labels])):
         options = {"axis": axis, "reduction": "none"}
         loss, (gradient, *_) = differentiate(xp, xpent.cross_entropy, xp.asarray(x), xp.asarray(targets), **options)

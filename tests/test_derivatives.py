@@ -72,7 +72,7 @@ def test_derivatives_of_cross_entropy_are_exact_to_second_order(xp, kind, reduct
     (change, pushed), pulled = xp.call(run, *arrays, **options)
 
     def answer(x, *targets):
-        return oracle.cross_entropy(x, *(targets or (t,)), **exact_options)
+        return oracle.CrossEntropy(x, *(targets or (t,)), **exact_options)
 
     moves = ((x, u),) if is_index else ((x, u), (t, d))
     exact_change = along(lambda *arrays: answer(*arrays).loss, *moves)
@@ -134,7 +134,7 @@ def test_gradient_of_logsumexp_is_softmax_and_its_hessian_the_jacobian_of_softma
 def test_cotangent_of_every_row_scales_its_row(xp):
     x, t, g = xp.asarray(X), xp.asarray(LABELS), xp.asarray([1.0, 0, -2])
     pulled = xp.call(lambda x, t, g: xpent.vjp(xpent.cross_entropy, x, t, reduction="none")[1](g)[0], x, t, g)
-    exact = oracle.cross_entropy(X, LABELS, reduction="none").gradient * np.asarray([[1], [0], [-2]])
+    exact = oracle.CrossEntropy(X, LABELS, reduction="none").gradient * np.asarray([[1], [0], [-2]])
     assert_within(xp, pulled, exact, 4 + 2 * spread(X))
 
 

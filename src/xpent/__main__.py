@@ -77,10 +77,8 @@ def _report(options: argparse.Namespace) -> Report:
     from xpent.conformance.processes import check_all
     from xpent.conformance.target import load
 
-    names = ("library", "device", "signature", "computes")
+    names = ("library", "device", "signature", "computes", "gradient")
     how = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.gradient is not None:
-        how["value_and_grad"] = load(options.gradient)
     dtypes = check_dtypes(options.dtype or DTYPES)
     cases = select(options.category, options.case)
     if options.target is None:
@@ -98,6 +96,8 @@ def _report(options: argparse.Namespace) -> Report:
     if options.builtins:
         raise ValueError("--builtins are checked beside xpent, not beside TARGET")
     sys.path.insert(0, "")  # as `python -m` does, for the installed command
+    if "gradient" in how:
+        how["value_and_grad"] = load(how.pop("gradient"))
     implementation = conformance.target(load(options.target), name=options.target, **how)
     with terminal.progress() as bars:
         task = bars.add_task(options.target, total=sum(dtype in dtypes for case in cases for dtype in case.dtypes))

@@ -73,7 +73,7 @@ def _dtype(values: Numbers, trial: Trial) -> str:
 
 def _literal(values: Numbers, trial: Trial) -> str:
     text = f"np.zeros({values.shape})" if values.size == 0 else repr(values.tolist())
-    text = re.sub("nan|inf", r"float('\\g<0>')", text).replace("], [", "],\n    [")
+    text = re.sub("nan|inf", r"float('\g<0>')", text).replace("], [", "],\n    [")
     return trial.library.spelt(text, _dtype(values, trial))
 
 

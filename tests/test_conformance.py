@@ -1,0 +1,291 @@
+"""xpent passes every case of its own conformance kit, and the kit's fronts say what they must."""
+
+import json
+
+import numpy as np
+import pytest
+
+from xpent import conformance
+from xpent.conformance import oracle
+from xpent.conformance.cases import ALL, BY_NAME, CATEGORIES
+from xpent.conformance.dtypes import EPSILON, rounded
+from xpent.conformance.implementation import Implementation
+from xpent.conformance.implementations.ours import ByHand
+from xpent.conformance.judge import FAILS, PASS, UNSUPPORTED, judge
+from xpent.conformance.libraries import Unsupported, library
+
+ON_STRICT = "xpent array-api-strict"
+
+
+def implementation(name):
+    if name != ON_STRICT:
+        return conformance.implementation(name)
+    strict, ours = library("array_api_strict"), conformance.implementation("xpent numpy")
+    lacks = {"bits of a row": "NumPy's"}
+    return Implementation(name, strict, ours.functions, lacks, derivatives=ByHand(strict))
+
+
+def conforms(name):
+    try:
+        return conformance.parametrize(implementation(name))
+    except Unsupported as reason:
+        return pytest.mark.skip(reason=str(reason))
+
+
+@pytest.mark.library("numpy")
+@conforms("xpent numpy")
+def test_xpent_conforms_on_numpy(check):
+    check()
+
+
+@pytest.mark.library("array-api-strict")
+@conforms(ON_STRICT)
+def test_xpent_conforms_on_array_api_strict(check):
+    check()
+
+
+@pytest.mark.library("torch")
+@conforms("xpent torch")
+def test_xpent_conforms_on_torch(check):
+    check()
+
+
+@pytest.mark.library("torch")
+@conforms("xpent torch autograd")
+def test_xpent_conforms_inside_torch(check):
+    check()
+
+
+@pytest.mark.library("jax-jit")
+@conforms("xpent jax")
+def test_xpent_conforms_on_jax(check):
+    check()
+
+
+@pytest.mark.library("jax-jit")
+@conforms("xpent jax autodiff")
+def test_xpent_conforms_inside_jax(check):
+    check()
+
+
+def naive(logits, targets, *, reduction="mean"):
+    """No shift by the maximum, and the label's logarithm taken of a rounded probability."""
+    p = np.exp(logits) / np.sum(np.exp(logits), axis=-1, keepdims=True)
+    losses = -np.log(np.take_along_axis(p, targets[..., None], axis=-1)[..., 0])
+    return losses if reduction == "none" else getattr(np, reduction)(losses)
+
+
+def right(logits, targets):
+    """The mean of plain indices, by the longest way."""
+    return np.asarray(oracle.CrossEntropy(logits, targets).loss, dtype=logits.dtype)
+
+
+ORDINARY = {"cases": ["rows"], "dtypes": ["float32"]}
+
+
+def test_corpus_names_each_case_once_and_says_why_it_exists():
+    assert len(BY_NAME) == len(ALL) > 200
+    for case in ALL:
+        assert case.why.endswith(".")
+        assert case.dtypes
+        assert case.name == case.name.lower().replace(" ", "-") or "-C" in case.name or "Fortran" in case.name
+
+
+@pytest.mark.parametrize("dtype", EPSILON)
+def test_inputs_are_exact_in_their_dtype(dtype):
+    for case in ALL:
+        if dtype in case.dtypes and case.name != "digits":
+            for array in (*case.arrays_in(dtype), *case.options_in(dtype).values()):
+                if isinstance(array, np.ndarray):
+                    np.testing.assert_array_equal(rounded(array, dtype), array)
+                    assert np.all(np.isfinite(array) | ~np.isfinite(array)) or array.dtype.kind != "f"
+
+
+def test_rounding_to_bfloat16_is_to_the_nearest_even():
+    np.testing.assert_array_equal(
+        rounded(np.asarray([257.0, 259.0, 1 + 2**-8, 1 + 3 * 2**-8, 1e8, -np.inf]), "bfloat16"),
+        [256.0, 260.0, 1.0, 1 + 2**-6, 100139008.0, -np.inf],
+    )
+    assert np.isnan(rounded(np.asarray(np.nan), "bfloat16"))
+
+
+def test_a_right_function_passes_what_it_claims_and_is_not_asked_the_rest():
+    report = conformance.check(right, **ORDINARY)
+    assert report.holds
+    (outcome,) = report.outcomes
+    assert outcome.status == PASS
+    assert set(outcome.errors) == {"value"}
+    assert outcome.left_out == {"gradient": "numpy does not differentiate"}
+    (outcome,) = conformance.check(right, cases=["class-weight"], dtypes=["float32"]).outcomes
+    assert (outcome.status, outcome.message) == (UNSUPPORTED, "takes no class_weight")
+
+
+def test_a_wrong_one_is_told_what_it_answers_and_what_is_right():
+    report = conformance.check(naive, cases=["offset+1e3"], dtypes=["float64"])
+    (outcome,) = report.surprises
+    assert not report.holds
+    assert outcome.status == FAILS
+    assert outcome.message.startswith("value[0] is nan instead of ")
+
+
+def test_value_and_gradient_are_judged_where_numpy_has_them():
+    def value_and_grad(logits, targets, *, reduction="mean"):
+        q = np.eye(logits.shape[-1], dtype=logits.dtype)[targets]
+        p = np.exp(logits) / np.sum(np.exp(logits), axis=-1, keepdims=True)
+        return naive(logits, targets, reduction=reduction), 1.01 * (p - q)
+
+    (outcome,) = conformance.check(naive, value_and_grad=value_and_grad, **ORDINARY).outcomes
+    assert outcome.errors["value"] < 10
+    assert outcome.errors["gradient"] > 1e4
+    assert "gradient[" in outcome.message
+    assert "value[" not in outcome.message
+
+
+def test_an_answer_better_than_half_precision_passes():
+    def in_float64(logits, targets):
+        return np.asarray(oracle.CrossEntropy(logits, targets).loss, dtype=np.float64)
+
+    assert conformance.check(in_float64, cases=["rows", "margin-4"], dtypes=["float16"]).holds
+
+
+def test_an_exception_is_an_error_with_its_name():
+    def broken(logits, targets):  # noqa: ARG001
+        raise ZeroDivisionError("no luck")
+
+    (outcome,) = conformance.check(broken, **ORDINARY).outcomes
+    assert (outcome.status, outcome.message) == ("error", "ZeroDivisionError: no luck")
+
+
+def test_an_expected_failure_holds_and_one_that_passes_is_a_surprise():
+    expected = {"offset+1e3": "not shifted", "rows[float32]": "so it was said"}
+    report = conformance.check(naive, cases=["offset+1e3", "rows"], dtypes=["float32"], expected_failures=expected)
+    by_case = {outcome.case: outcome for outcome in report.outcomes}
+    assert by_case["offset+1e3"].holds
+    assert by_case["offset+1e3"].expected == "not shifted"
+    assert [outcome.case for outcome in report.surprises] == ["rows"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"expected_failures": {"margin-21": "why"}}, "no case 'margin-21'"),
+        ({"expected_failures": {"margin-20": ""}}, "needs a reason"),
+        ({"cases": ["margin-21"]}, "no case 'margin-21'"),
+        ({"categories": ["confidence"]}, "no category 'confidence'; there are ordinary"),
+        ({"dtypes": ["float8"]}, "no dtype 'float8'; there are float64"),
+        ({"signature": "tensorflow"}, "signature must be one of xpent, torch, optax"),
+        ({"computes": "hinge"}, "computes must be one of cross_entropy"),
+    ],
+)
+def test_unknown_names_are_errors_in_both_fronts(options, message):
+    for front in (conformance.check, conformance.parametrize):
+        with pytest.raises(ValueError, match=message):
+            front(naive, **options)
+
+
+def test_library_that_is_not_installed_is_named():
+    with pytest.raises(Unsupported, match="no_such_library is not installed"):
+        conformance.check(naive, library="no_such_library")
+
+
+def test_pytest_front_runs_each_claimed_case_as_a_test_with_strict_expected_failures(pytester_free_run):
+    outcome = pytester_free_run(
+        """
+        from test_conformance import naive
+        from xpent import conformance
+
+        @conformance.parametrize(
+            naive, cases=["rows", "offset+1e3", "margin-20", "class-weight"], dtypes=["float32"],
+            expected_failures={"offset+1e3": "not shifted", "rows": "so it was said"},
+        )
+        def test_naive(check):
+            check()
+        """
+    )
+    assert "3 items" in outcome
+    assert "1 xfailed" in outcome
+    assert "[XPASS(strict)] so it was said" in outcome
+    assert "test_naive[margin-20-float32]" in outcome
+    assert "instead of" in outcome
+    assert "2 failed, 1 xfailed" in outcome
+
+
+@pytest.fixture
+def pytester_free_run(tmp_path):
+    """Run a test file in a process of its own, and return what pytest prints."""
+    import os
+    import subprocess
+    import sys
+    import textwrap
+    from pathlib import Path
+
+    def run(source):
+        (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-v",
+            "-rA",
+            "--rootdir",
+            str(tmp_path),
+            ".",
+        ]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "case", ["offset+1e3", "label-minus-1", "50257-classes", "sequences", "impossible-class-of-one-hot"]
+)
+def test_reproduction_shows_the_wrong_answer_when_pasted(case, capsys):
+    wrong = Implementation(
+        "wrong",
+        library("numpy"),
+        {"cross_entropy": lambda _, targets, *, reduction: np.full(targets.shape[:1], 7.5)},  # noqa: ARG005
+        source={
+            "cross_entropy": "def cross_entropy(logits, targets, *, reduction): return np.full(targets.shape[:1], 7.5)"
+        },
+    )
+    outcome = judge(wrong, BY_NAME[case], "float32")
+    assert outcome.is_wrong
+    exec(outcome.reproduction, {})
+    assert capsys.readouterr().out.startswith("[7.5")
+    assert outcome.reproduction.endswith(f"# {outcome.message}")
+
+
+def test_report_as_json_says_everything():
+    report = conformance.check(naive, cases=["offset+1e3", "class-weight"], dtypes=["float32"])
+    answer = json.loads(report.to_json())
+    assert answer["holds"] is False
+    assert answer["versions"] == {"naive": f"numpy {np.__version__}"}
+    assert [outcome["status"] for outcome in answer["outcomes"]] == ["fails", "unsupported"]
+    assert answer["outcomes"][0]["errors"] == {"value": "inf"}
+    assert answer["outcomes"][0]["why"] == BY_NAME["offset+1e3"].why
+
+
+def test_closed_forms_are_what_the_oracle_says():
+    log = oracle._log
+    equal = oracle.CrossEntropy(np.full((1, 8), 1e8), np.asarray([3]), reduction="none")
+    assert abs(equal.loss[0] - log(8)) < 1e-100
+    np.testing.assert_array_equal(np.asarray(equal.gradient[0] * 8, dtype=float), [1, 1, 1, -7, 1, 1, 1, 1])
+    two = oracle.CrossEntropy(np.asarray([[40.0, 0.0]]), np.asarray([0]), reduction="none")
+    assert abs(two.loss[0] - log(1 + oracle._exp(oracle.exact(np.asarray(-40.0))))) < 1e-100
+    smooth = oracle.CrossEntropy(np.zeros((1, 4)), np.asarray([0]), label_smoothing=0.5, z_loss=2.0)
+    assert abs(smooth.loss - (log(4) + 2 * log(4) ** 2)) < 1e-100
+    lost = oracle.CrossEntropy(np.zeros((2, 4)), np.asarray([-1, 4]), reduction="none")
+    assert np.all(np.isnan(np.asarray(lost.loss, dtype=float)))
+    logits, slope = oracle.linear(np.asarray([[1.0, 2]]), np.asarray([[3.0, 4], [0, 0]]), np.asarray([0.0, 1]), 2.0)
+    np.testing.assert_allclose(np.asarray(logits, dtype=float), [[2 * np.tanh(5.5), 2 * np.tanh(0.5)]], rtol=1e-15)
+    np.testing.assert_allclose(np.asarray(slope, dtype=float), [[np.cosh(5.5) ** -2, np.cosh(0.5) ** -2]], rtol=1e-15)
+
+
+def test_every_category_is_asked_of_something():
+    assert len(CATEGORIES) > 25
+    implementation = conformance.implementation("xpent numpy")
+    asked = {case.category for case in ALL if implementation.reason_against(case.function, case.requirements()) is None}
+    assert set(CATEGORIES) - asked == {"linear"}
