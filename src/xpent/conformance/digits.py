@@ -31,8 +31,8 @@ def trains(trial: Trial) -> Verdict:
 
     def step(logits: Numbers, labels: Numbers) -> tuple[float, Numbers]:
         arrays = library.asarray(logits, "float64"), library.asarray(labels, "int64")
-        value, gradient = trial.derivatives.vjp(trial.function, arrays, options, 0, None)
-        return float(library.to_numpy(value)), library.to_numpy(gradient)
+        value, gradient = trial.ask(trial.vjp, arrays, options, 0, None)
+        return float(value), gradient
 
     losses, accuracy = _descend(step)
     right, their_accuracy = _reference()

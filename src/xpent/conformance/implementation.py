@@ -37,7 +37,7 @@ class Implementation:
     dtypes : tuple of str, optional
         The floating-point dtypes it takes; all of its library's if None.
     derivatives : object, optional
-        Has ``vjp``, ``jvp`` and ``hvp`` as `Library` has; the library itself if None.
+        Has ``vjp``, ``jvp`` and ``hvp`` as `Library` has, and may have ``lines``; the library itself if None.
     source : mapping
         Lines of Python that bind a function to its name, by name; they begin what reproduces a failure.
     packages : tuple of str

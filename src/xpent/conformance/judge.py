@@ -14,7 +14,7 @@ from xpent.conformance.dtypes import DTYPES
 from xpent.conformance.implementation import Implementation
 from xpent.conformance.libraries import Unsupported
 from xpent.conformance.reproduction import reproduction
-from xpent.conformance.trial import Trial
+from xpent.conformance.trial import Raised, Trial
 
 PASS, FAILS, UNSUPPORTED, ERROR = "pass", "fails", "unsupported", "error"
 
@@ -112,8 +112,8 @@ def judge(
             verdict = case.check(trial)
     except Unsupported as unsupported:
         return outcome(UNSUPPORTED, str(unsupported))
-    except Exception as error:
-        return outcome(ERROR, f"{type(error).__name__}: {error}")
+    except Raised as error:
+        return outcome(ERROR, str(error))
     if not verdict.wrong and verdict.left_out and not verdict.errors:
         return outcome(UNSUPPORTED, "; ".join(dict.fromkeys(verdict.left_out.values())))
     return outcome(

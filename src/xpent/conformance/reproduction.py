@@ -62,8 +62,8 @@ def reproduction(trial: Trial, message: str) -> str:
         g = trial.case.cotangent_in(trial.dtype)
         words["g"] = trial.library.ones if g is None else f"{_literal(g, trial)}{trial.library.like_value}"
         words["v"] = _literal(trial.case.tangent_in(trial.dtype), trial) if kind in ("jvp", "hvp") else ""
-        template = trial.library.lines if kind == "value" else trial.derivatives.lines
-        lines += [line.format(**words) for line in template[kind]]
+        template = trial.library.lines if kind == "value" else getattr(trial.derivatives, "lines", {})
+        lines += [line.format(**words) for line in template.get(kind, ())]
     return "\n".join([*lines, *(f"# {line}" for line in message.split("; "))])
 
 

@@ -51,12 +51,14 @@ LACKS: dict[str, dict[str, str]] = {
     "xpent": {},
     "torch": {
         "several axes": "has one axis of classes",
+        "integer logits": "takes logits of floating-point numbers",
         "no default for ignore_index": "ignores -100 unless told otherwise",
         "smoothing over possible classes": "spreads smoothing over all classes",
     },
     "optax": {
         "reduction='mean'": "returns the losses of the rows",
         "reduction='sum'": "returns the losses of the rows",
+        "integer logits": "takes logits of floating-point numbers",
     },
 }
 

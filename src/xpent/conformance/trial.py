@@ -10,11 +10,15 @@ import numpy as np
 from xpent.conformance.dtypes import Numbers
 from xpent.conformance.expected import QUANTITIES
 from xpent.conformance.implementation import ValueAndGradient
-from xpent.conformance.libraries import Unsupported
+from xpent.conformance.libraries import Function, Moved, Unsupported
 
 if TYPE_CHECKING:
     from xpent.conformance.case import Case
     from xpent.conformance.implementation import Implementation
+
+
+class Raised(Exception):  # noqa: N818 - it is an answer, too
+    """What an implementation raised, as its cause."""
 
 
 class Trial:
@@ -66,19 +70,32 @@ class Trial:
             options["reduction"] = reduction
         return {name: self.asarray(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
 
-    def compute(self, quantity: str, arrays: tuple[Any, ...] | None = None) -> Numbers:
+    def compute(self, quantity: str, arrays: tuple[Any, ...] | None = None) -> Any:
         """What the implementation answers."""
         if quantity in self.implementation.lacks:
             raise Unsupported(self.implementation.lacks[quantity])
         arrays = self.arrays if arrays is None else arrays
         options, (kind, moved) = self.options(quantity), QUANTITIES[quantity]
         if kind == "value":
-            answer = self.library.call(self.function, arrays, options)
-        elif kind == "vjp":
+            return self.ask(self.library.call, self.function, arrays, options)
+        if kind == "vjp":
             g = self.case.cotangent_in(self.dtype)
-            g = None if g is None else self.asarray(g)
-            answer = self.derivatives.vjp(self.function, arrays, options, moved, g)[1]
-        else:
-            v = self.asarray(self.case.tangent_in(self.dtype))
-            answer = getattr(self.derivatives, kind)(self.function, arrays, options, v)
-        return self.library.to_numpy(answer)
+            return self.ask(self.vjp, arrays, options, moved, None if g is None else self.asarray(g))[1]
+        v = self.asarray(self.case.tangent_in(self.dtype))
+        return self.ask(getattr(self.derivatives, kind), self.function, arrays, options, v)
+
+    def vjp(self, arrays: tuple[Any, ...], options: dict[str, Any], moved: Moved, cotangent: Any) -> tuple[Any, Any]:
+        """Value and gradient."""
+        return tuple(self.derivatives.vjp(self.function, arrays, options, moved, cotangent))
+
+    def ask(self, function: Function, *arguments: Any) -> Any:
+        """What the implementation answers, as NumPy arrays; what it raises is told from errors of the kit."""
+        try:
+            answer = function(*arguments)
+            if isinstance(answer, tuple):
+                return tuple(self.library.to_numpy(part) for part in answer)
+            return self.library.to_numpy(answer)
+        except Unsupported:
+            raise
+        except Exception as error:
+            raise Raised(f"{type(error).__name__}: {error}") from error

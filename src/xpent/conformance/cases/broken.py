@@ -11,7 +11,7 @@ _label = np.arange(5) == LABELS[:, None]
 _out = ~_label & (np.arange(5) == (LABELS[:, None] + 2) % 5)  # one class of each row that is not its label
 _masked = np.where(_out, -INF, X)
 _weight = np.where(np.arange(8) == 3, 0.0, 1.0)
-_Q_out = np.where(_out, 0.0, Q)
+_Q_out = np.where(_out, 0.0, Q) + np.where(_label, np.sum(np.where(_out, Q, 0.0), axis=-1, keepdims=True), 0.0)
 _IMPOSSIBLE = "-inf logits"
 
 CASES = [
@@ -57,6 +57,9 @@ CASES = [
     Case("nan-in-a-row-of-weight-0", "ignored rows",
          "A weight of 0 is no factor but an exclusion: 0 * NaN is NaN (mlx#1311).",
          (replaced(X, 3, [0, NAN, 1, 2, 3]), LABELS), {"sample_weight": _weight}),
+    Case("nan-in-a-row-of-class-weight-0", "ignored rows", "A class of weight 0 excludes its rows, too.",
+         (replaced(X, 3, [0, NAN, 1, 2, 3]), LABELS),
+         {"class_weight": np.where(np.arange(5) == LABELS[3], 0.0, 1.0)}),
     Case("all-ignored", "mean of nothing",
          "All rows ignored: the mean is 0, and a NaN would reach every parameter (pytorch#116349, Automodel#3796).",
          (X, np.full(8, -100)), {"ignore_index": -100, "reduction": "mean"}),
@@ -66,4 +69,14 @@ CASES = [
          (X[:0], LABELS[:0]), {"reduction": "mean"}),
     Case("empty-batch-losses", "empty batch", "No rows: no losses.", (X[:0], LABELS[:0]), {"reduction": "none"}),
     Case("empty-batch-sum", "empty batch", "No rows: the sum is 0.", (X[:0], LABELS[:0]), {"reduction": "sum"}),
+    Case("impossible-class-of-weight-0", _IMPOSSIBLE,
+         "A class whose weight is 0 may be impossible: 0 * inf counts as 0.",
+         (np.where(np.arange(5) == 4, -INF, X), Q), {"class_weight": np.asarray([1, 0.5, 2, 1, 0])}),
+    Case("impossible-target-of-a-mean", _IMPOSSIBLE, "An infinite loss makes the mean infinite; gradients stay finite.",
+         (np.where(_label & (np.arange(8) < 3)[:, None], -INF, X), LABELS), {"reduction": "mean"}),
+    Case("nan-in-its-row-of-a-mean", "broken rows", "The mean is NaN; the gradient is where the NaN is.",
+         (replaced(X, 2, [0, NAN, 1, 2, 3]), LABELS), {"reduction": "mean"}),
+    Case("nan-in-an-ignored-row-derivatives", "ignored rows", "Derivatives of the gradient leak nothing, either.",
+         (replaced(X, 3, [0, NAN, 1, 2, 3]), replaced(LABELS, 3, -100)), {"ignore_index": -100},
+         quantities=("forward mode", "second derivative"), dtypes=("float64", "float32")),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 from xpent.conformance.case import Case
 from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, SAMPLE_WEIGHT, Q, X, ahead, one_hot
 
-_PER_ROW = np.asarray([0.5, -2.0, 0.0, 3.0, 1.0, -0.25, 8.0, 0.125])
+_PER_ROW = np.asarray([1.0, -2.0, 0.0, 3.0, 0.5, -0.25, 8.0, -2.25])  # begins with 1 and sums to 8, as ones do
 _ALL = {
     "class_weight": CLASS_WEIGHT, "sample_weight": SAMPLE_WEIGHT, "label_smoothing": 0.125, "z_loss": 0.0625,
     "ignore_index": int(LABELS[0]), "where": one_hot(LABELS).astype(bool) | (X < 2), "reduction": "mean",

@@ -6,10 +6,10 @@ import numpy as np
 
 from xpent.conformance import checks
 from xpent.conformance.case import Case
-from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, X, logits, uncertain
+from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, X, distributions, logits, uncertain
 from xpent.conformance.dtypes import DTYPES
 
-_x = logits(2, 3, 4, 5)
+_x = logits(2, 3, 4, 5, seed=183)  # no two classes share a maximum, along any axis
 _FLOATS = ("float32", "bfloat16")
 
 
@@ -40,8 +40,15 @@ CASES = [
          (_x, uncertain(_pair[0]).reshape(_pair[1])), {"axis": (1, 3)}, dtypes=_FLOATS),
     Case("axes-3-and-1", "axes", "In the order given.",
          (_x, uncertain(np.moveaxis(_x, (3, 1), (2, 3)).reshape(2, 4, 15))), {"axis": (3, 1)}, dtypes=_FLOATS),
+    Case("axis-0-of-a-square", "axes", "As many rows as classes: the axis cannot be told from the shapes.",
+         (_x[0, 0, :, :4], uncertain(_x[0, 0, :, :4].T)), {"axis": 0}, dtypes=_FLOATS),
+    Case("axis-of-ignored-rows", "axes", "Images: labels of pixels, some ignored, each class with a weight.",
+         (np.moveaxis(_x, -1, 1), np.where(np.arange(4) == 2, -100, uncertain(_x))),
+         {"axis": 1, "ignore_index": -100, "class_weight": CLASS_WEIGHT, "reduction": "mean"}, dtypes=_FLOATS),
+    Case("sample-weight-of-sequences", "axes", "Sample weights lie as the labels do.",
+         (_x, uncertain(_x)), {"sample_weight": np.arange(1.0, 25).reshape(2, 3, 4) / 8}, dtypes=_FLOATS),
     Case("axis-of-distributions", "axes", "Distributions lie as the logits do.",
-         (_x, np.abs(logits(2, 3, 4, 5, seed=8))), {"axis": 1}, dtypes=_FLOATS),
+         (_x, np.moveaxis(distributions(8, 40, 3).reshape(2, 4, 5, 3), -1, 1)), {"axis": 1}, dtypes=_FLOATS),
     Case("axis-of-class-weights", "axes", "Weights belong to the classes, wherever they lie.",
          (np.moveaxis(_x, -1, 1), uncertain(_x)), {"axis": 1, "class_weight": CLASS_WEIGHT}, dtypes=_FLOATS),
     *(
@@ -49,6 +56,11 @@ CASES = [
              "Strides are not what a fresh array has (TransformerEngine#2734, unsloth#10713, pytorch#67167).",
              (np.broadcast_to(X[:1], X.shape) if layout == "broadcast" else X, LABELS), layout=layout)
         for layout in ("Fortran", "strided", "reversed", "broadcast")
+    ),
+    *(
+        Case(f"{layout}-sequences", "memory", "Labels have strides, too (TransformerEngine#2734).",
+             (X.reshape(2, 4, 5), LABELS.reshape(2, 4)), layout=layout)
+        for layout in ("Fortran", "reversed")
     ),
     *(
         Case(f"{classes}-classes-of-blocks", "block sizes",

@@ -11,6 +11,7 @@ from xpent.conformance.libraries import Unsupported, library
 
 _LACKS = {
     "several axes": "has one axis of classes",
+    "integer logits": "takes logits of floating-point numbers",
     "one row": "takes a batch",
     "bits of a row": "does not promise them",
     "smoothing over possible classes": "spreads smoothing over all classes",

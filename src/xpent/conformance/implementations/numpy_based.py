@@ -12,6 +12,7 @@ from xpent.conformance.libraries import library
 
 _LACKS = {
     "distributions": "takes labels",
+    "integer logits": "takes logits of floating-point numbers",
     "bits of a row": "does not promise them",
     "gradient of targets": "takes labels",
 }

@@ -1,0 +1,117 @@
+"""Where digits are lost."""
+
+from functools import cached_property
+
+import numpy as np
+
+from gallery.catalogue import caught_by
+from gallery.right import CrossEntropy, total
+
+
+@caught_by("offset+1e4", "-inf logits, behaviour, classes, confident, forward mode")
+class TakesNoMaximumOut(CrossEntropy):
+    """`exp(x)` is summed as it is."""
+
+    shift = cached_property(lambda self: np.zeros_like(self.largest))
+    is_first = cached_property(lambda self: np.zeros_like(self.x, dtype=bool))
+    log_rest = cached_property(lambda self: np.log(self.rest))
+    p = cached_property(lambda self: self.terms / self.rest)
+    plain_slope = cached_property(lambda self: self.p * total(self.q) - self.q)
+
+
+@caught_by("offsets-differ-by-row", "-inf logits, axes, behaviour, broken rows, confident, forward mode")
+class TakesTheMaximumOfTheBatchOut(TakesNoMaximumOut):
+    """The maximum of the whole batch is subtracted from every row."""
+
+    shift = cached_property(lambda self: np.zeros_like(self.largest) + np.max(self.x, initial=-np.inf))
+
+
+@caught_by("margin-20", "offset")
+class SubtractsTheTargetFromTheLogSumExp(CrossEntropy):
+    """The loss is `lse - x_t`, which cancels."""
+
+    def surprise(self, q):
+        return q * np.where(q == 0, 0, self.log_sum - self.x)
+
+
+@caught_by("margin-20", "forward mode")
+class SubtractsTheTargetFromTheProbability(CrossEntropy):
+    """The gradient is `p_t - 1` at the target, which cancels."""
+
+    plain_slope = cached_property(lambda self: self.p * total(self.q) - self.q)
+
+
+@caught_by("margin-20")
+class AddsOneBeforeTheLogarithm(CrossEntropy):
+    """`log(1 + rest)` stands for `log1p(rest)`."""
+
+    log_rest = cached_property(lambda self: np.log(1 + self.rest))
+
+
+@caught_by("behind-1000", "-inf logits, confident, where")
+class TakesTheLogarithmOfAProbability(CrossEntropy):
+    """The loss is `-log(p + 1e-12)`."""
+
+    def surprise(self, q):
+        return -q * np.log(self.p + 1e-12)
+
+
+@caught_by("behind-100", "-inf logits, classes, confident, where")
+class ClipsTheProbability(CrossEntropy):
+    """The loss is `-log(clip(p, 1e-7, 1 - 1e-7))`."""
+
+    def surprise(self, q):
+        return -q * np.log(np.clip(self.p, 1e-7, 1 - 1e-7))
+
+
+@caught_by("behind-100", "-inf logits, confident, where, z-loss")
+class ClipsTheLoss(CrossEntropy):
+    """No loss is larger than 50."""
+
+    @cached_property
+    def losses(self):
+        return np.minimum(super().losses, 50)
+
+
+@caught_by(
+    "rows",
+    "-inf logits, all options, axes, block sizes, broken rows, class weights, classes, confident, cotangents, "
+    "forward mode, ignored rows, label dtypes, label smoothing, memory, offset, reductions, sample weights, "
+    "soft targets, ties, unlikely, unnormalised targets, where, z-loss",
+)
+class GradientIsOnePercentOff(CrossEntropy):
+    """The gradient is 1 % too large."""
+
+    @cached_property
+    def slope(self):
+        return 1.01 * super().slope
+
+
+@caught_by("two-equal", "axes, block sizes, offset, unlikely")
+class TakesAllOfTheLargestOut(CrossEntropy):
+    """Classes that share the maximum are taken out of the sum together."""
+
+    is_first = cached_property(lambda self: self.x == self.shift)
+
+
+@caught_by("two-equal-target-among", "axes, block sizes, offset, unlikely")
+class GradientOfTiesGoesToTheFirst(CrossEntropy):
+    """Of the classes that share the maximum only the first gets a gradient."""
+
+    @cached_property
+    def slope(self):
+        return np.where((self.x == self.shift) & ~self.is_first, 0, super().slope)
+
+
+@caught_by("label-above-2048-in-float16", dtype="float16")
+class LabelsInTheDtypeOfTheLogits(CrossEntropy):
+    """Labels are cast to the dtype of the logits."""
+
+    labels = cached_property(lambda self: self.targets.reshape(-1, 1).astype(self.logits.dtype).astype(np.int64))
+
+
+@caught_by("mean-of-66000-rows-in-float16", dtype="float16")
+class MeanInTheDtypeOfTheLogits(CrossEntropy):
+    """The rows are counted in the dtype of the logits."""
+
+    mean_denominator = cached_property(lambda self: self.row_weight.astype(self.logits.dtype).sum())

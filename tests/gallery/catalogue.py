@@ -1,0 +1,81 @@
+"""Wrong implementations: each names the case whose fault it is, and the other categories in which it must fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xpent.conformance.cases import ALL, BY_NAME
+from xpent.conformance.implementation import Implementation
+from xpent.conformance.judge import Outcome, sweep
+from xpent.conformance.libraries import library
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function whose calls are objects."""
+
+    call: type
+
+    def __call__(self, *arrays, **options):
+        return self.call(*arrays, **options).value
+
+
+class Derivatives:
+    """Those that a call has."""
+
+    lines: ClassVar = {"vjp": (), "jvp": (), "hvp": ()}  # a reproduction shows the value alone
+
+    def vjp(self, function, arrays, options, moved, g):
+        call = function.call(*arrays, **options)
+        return call.value, call.vjp(moved, g)
+
+    def jvp(self, function, arrays, options, v):
+        return function.call(*arrays, **options).jvp(v)
+
+    def hvp(self, function, arrays, options, v):
+        return function.call(*arrays, **options).hvp(v)
+
+
+def implementation(*calls):
+    """What is judged."""
+    functions = {call.function: Function(call) for call in calls}
+    return Implementation(calls[0].__name__, library("numpy"), functions, derivatives=Derivatives())
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong implementation, the case that must catch it and the categories in which it fails at all."""
+
+    call: type
+    case: str
+    categories: frozenset[str]
+    dtype: str
+
+    @property
+    def name(self) -> str:
+        return self.call.__name__
+
+    def outcomes(self) -> list[Outcome]:
+        cases = (c for c in ALL if c.function == self.call.function and c.name not in HEAVY - {self.case})
+        return list(sweep(implementation(self.call), tuple(cases), (self.dtype,)))
+
+    def failures(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes() if outcome.is_wrong]
+
+
+# What takes the oracle seconds is left out, unless it is what must catch the fault.
+HEAVY = {"50257-classes", "128256-classes", "100000-classes-in-float16", "mean-of-66000-rows-in-float16", "digits"}
+GALLERY: list[Wrong] = []
+
+
+def caught_by(case: str, other_categories: str = "", *, dtype: str = "float32") -> Callable[[type], type]:
+    """Hang a wrong implementation in the gallery; its categories are parted by commas."""
+
+    def hang(call: type) -> type:
+        others = other_categories.split(", ") if other_categories else []
+        GALLERY.append(Wrong(call, case, frozenset((BY_NAME[case].category, *others)), dtype))
+        return call
+
+    return hang
