@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xpent.conformance import libraries
+from xpent.conformance.dtypes import EPSILON
+
 MODULES = {
     "numpy": "numpy",
     "array-api-strict": "array_api_strict",
@@ -29,7 +32,6 @@ DTYPES = {
     "array-api-strict": ("float64", "float32"),
     "dask": ("float64", "float32"),
 }
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,8 +78,12 @@ class Library:
     device: str
 
     @property
+    def library(self) -> libraries.Library:
+        return libraries.library(MODULES[self.name], self.device)
+
+    @property
     def module(self) -> Any:
-        return importlib.import_module("jax.numpy" if self.name.startswith("jax") else MODULES[self.name])
+        return self.library.xp
 
     @property
     def u(self) -> float:
@@ -97,30 +103,13 @@ class Library:
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """An array, of floats in the dtype under test unless one is named, else as NumPy would have it."""
         values = np.asarray(values)
-        dtype = dtype or (self.dtype_name if values.dtype.kind == "f" else str(values.dtype))
-        if self.name == "numpy":
-            array = np.array(values, dtype=dtype)
-            array.flags.writeable = False
-            return array
-        if self.name == "torch":
-            return self.module.tensor(np.array(values), dtype=getattr(self.module, dtype), device=self.device)
-        if self.name.startswith("jax"):
-            import jax
-
-            return jax.device_put(self.module.asarray(values, dtype=dtype), jax.devices(self.device)[0])
-        return self.module.asarray(values, dtype=getattr(self.module, dtype))
+        return self.library.asarray(
+            values, dtype or (self.dtype_name if values.dtype.kind == "f" else str(values.dtype))
+        )
 
     def to_numpy(self, array: Any) -> Any:
         """The same numbers in a NumPy array, floats as float64."""
-        if self.name == "torch":
-            array = array.detach().cpu()
-            return (array.double() if array.is_floating_point() else array).numpy()
-        if self.name == "cupy":
-            array = array.get()
-        if self.name == "dask":
-            array = array.compute()
-        array = np.asarray(array)
-        return array if array.dtype.kind in "biu" else array.astype(np.float64)
+        return self.library.to_numpy(array)
 
     def dtype_of(self, array: Any) -> str:
         return str(array.dtype).rpartition(".")[2]

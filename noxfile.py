@@ -63,7 +63,7 @@ def tests_jax(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def check(session: nox.Session) -> None:
-    """What xpent is for: every case of the conformance kit, on every library; ``-- --builtins`` adds the frameworks' own."""
+    """What xpent is for: all that the conformance kit asks, on every library; ``-- --builtins`` asks others, too."""
     install(session, "builtins", extras=("conformance",))
     session.run("xpent", "check", *session.posargs)
 

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import xpent
+from xpent import conformance
 
 PACKAGE = Path(xpent.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LIBRARIES = {"numpy", "torch", "jax", "cupy", "dask", "array_api_compat", "array_api_strict", "array_api_extra"}
 PUBLIC = [getattr(xpent, name) for name in xpent.__all__]
+OF_THE_KIT = [conformance.check, conformance.parametrize, conformance.target, conformance.implementation]
 
 
 def name_of(file):
@@ -76,6 +79,17 @@ def test_nothing_but_the_command_line_imports_the_conformance_kit(file):
         assert not any("conformance" in name for name in imports(file))
 
 
+KIT = [file for file in FILES if "conformance" in file.parts]
+
+
+@pytest.mark.parametrize("file", [f for f in KIT if name_of(f) != "conformance.implementations.ours"], ids=name_of)
+def test_only_what_lists_our_implementations_imports_them_into_the_kit(file):
+    for name in imports(file):
+        assert (
+            name.startswith("xpent.conformance") or name.partition(".")[0] != "xpent" or name == "xpent.conformance"
+        ), name
+
+
 def test_all_names_every_public_function_and_nothing_else():
     functions = {name for name, value in vars(xpent).items() if callable(value) and not name.startswith("_")}
     assert set(xpent.__all__) == functions
@@ -89,6 +103,20 @@ def test_docstring_describes_every_parameter_and_its_examples_are_true(function)
         assert f"\n{section}\n{'-' * len(section)}\n" in text
     for parameter in inspect.signature(function).parameters:
         assert f"\n{parameter} : " in text or f"\n*{parameter} : " in text or f"\n**{parameter}\n" in text, parameter
+    run_examples(function)
+
+
+@pytest.mark.parametrize("function", OF_THE_KIT, ids=lambda function: function.__name__)
+def test_docstring_of_the_kit_says_what_goes_in_and_out_and_its_examples_are_true(function):
+    text = inspect.getdoc(function)
+    for section in ("Parameters", "Returns", "Raises", "Examples"):
+        assert f"\n{section}\n{'-' * len(section)}\n" in text
+    for parameter in inspect.signature(function).parameters:
+        assert re.search(rf"(^|, )\**{parameter}(, .*)? : |(^|, )\*\*{parameter}$", text, re.MULTILINE), parameter
+    run_examples(function)
+
+
+def run_examples(function):
     runner = doctest.DocTestRunner()
     for test in doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={}):
         assert test.examples

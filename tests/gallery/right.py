@@ -225,7 +225,7 @@ class CrossEntropy(Rows):
 
     @cached_property
     def is_out(self):
-        if self.class_weight is None or self.smoothing:
+        if self.class_weight is None or self.smoothing or not self.is_indices:
             return self.counts == 0
         return (self.counts == 0) | (total(self.target * self.w) == 0)
 

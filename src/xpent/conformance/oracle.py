@@ -89,7 +89,7 @@ class CrossEntropy:
             is_lost = ~is_ignored & ~np.any(raw == one, axis=-1, keepdims=True)
         else:
             raw = exact(targets)
-        if class_weight is not None and not label_smoothing:
+        if class_weight is not None and not label_smoothing and targets.ndim == 1:
             s = np.where(np.any(raw * w != zero, axis=-1, keepdims=True) | is_lost, s, zero)
         x = np.where(s == zero, zero, x)  # a row of weight 0 leaks nothing
         q = raw * w

@@ -46,12 +46,26 @@ def target(
     name : str, optional
         For the report.
 
+    Returns
+    -------
+    Implementation
+
     Raises
     ------
     ValueError
         If there is no such signature or function to compute.
     Unsupported
         If the library is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpent.conformance import check, target
+    >>> def softmax(x, *, axis=-1):
+    ...     e = np.exp(x - x.max(axis, keepdims=True))
+    ...     return e / e.sum(axis, keepdims=True)
+    >>> check(target(softmax, computes="softmax"), cases=["softmax", "softmax-at-1e8"]).holds
+    True
     """
     if signature not in signatures.SIGNATURES:
         raise ValueError(f"signature must be one of {', '.join(signatures.SIGNATURES)}, got {signature!r}")

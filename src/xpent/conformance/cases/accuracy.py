@@ -21,6 +21,10 @@ def margin_rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
     return x + np.random.default_rng(classes).uniform(-0.05, 0.05, size=x.shape), labels
 
 
+def _one_hot(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x, np.eye(x.shape[-1])[labels]
+
+
 def _few_values(rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Many classes with few distinct logits, whose exponentials an oracle need not compute one by one."""
     rng = np.random.default_rng(classes)
@@ -72,6 +76,7 @@ CASES = [
         )
         for classes in (2, 3, 10, 1000)
     ),
+    Case("margins-of-one-hot", "confident", "The same bar holds for one-hot targets.", _one_hot(*margin_rows(10))),
     Case(
         "two-equal", "ties", "Two logits share the maximum: each class has its own gradient (jax#13529).",
         (np.minimum(X, np.sort(X)[:, -2:-1]), LABELS),

@@ -80,7 +80,7 @@ CASES = [
     Case("smoothing-mean-with-ignored", "label smoothing", "The uniform part counts no ignored row (pytorch#73205).",
          (X, replaced(LABELS, 3, -100)), {"label_smoothing": 0.125, "ignore_index": -100, "reduction": "mean"}),
     Case("smoothing-with-class-weight", "label smoothing",
-         "Class weights multiply the smoothed target; the mean divides by the labels' (pytorch#104776, Liger-Kernel#420).",
+         "Class weights multiply the smoothed target, the mean divides by the labels' (pytorch#104776).",
          (X, LABELS), {"label_smoothing": 0.125, "class_weight": CLASS_WEIGHT, "reduction": "mean"}),
     Case("smoothing-of-distributions", "label smoothing", "Distributions are smoothed as labels are.", (X, Q),
          {"label_smoothing": 0.125}),

@@ -62,12 +62,27 @@ KNOWN = {**OURS, **BUILTINS}
 def implementation(name: str) -> Implementation:
     """An implementation that comes with the kit, by its name.
 
+    Parameters
+    ----------
+    name : str
+        A key of `KNOWN`: "xpent numpy", "torch", "optax integer", ...
+
+    Returns
+    -------
+    Implementation
+
     Raises
     ------
     ValueError
         If there is none of this name.
     Unsupported
         If what it needs is not installed, or there is no device for it.
+
+    Examples
+    --------
+    >>> from xpent import conformance
+    >>> conformance.check(conformance.implementation("xpent numpy"), categories=["confident"], dtypes=["float32"]).holds
+    True
     """
     if name not in KNOWN:
         raise ValueError(f"there is no implementation {name!r}; there are {', '.join(KNOWN)}")
