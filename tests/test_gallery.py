@@ -1,5 +1,7 @@
 """The kit can fail: every wrong implementation is caught, by the case that names its fault and by few others."""
 
+from pathlib import Path
+
 import pytest
 from gallery import GALLERY, HEAVY, RIGHT, implementation
 
@@ -27,3 +29,9 @@ def test_wrong_implementation_is_caught_by_the_case_that_names_its_fault(wrong):
 def test_wrong_implementations_differ_from_one_another():
     assert len({wrong.name for wrong in GALLERY}) == len({wrong.call.__doc__ for wrong in GALLERY}) == len(GALLERY)
     assert all(wrong.call.__doc__ for wrong in GALLERY)
+
+
+def test_table_in_the_docs_lists_every_wrong_implementation():
+    lines = (Path(__file__).parent.parent / "docs" / "gallery.md").read_text().splitlines()
+    listed = [line.split(" | ")[:2] for line in lines if line.startswith("| ") and "`" in line]
+    assert listed == [[f"| {wrong.description}", f"`{wrong.case}`"] for wrong in GALLERY]

@@ -9,5 +9,4 @@ from gallery import GALLERY
 
 print("| wrong implementation | caught by | cases that fail |\n|---|---|---|")
 for wrong in GALLERY:
-    description = wrong.call.__doc__.rstrip(".").replace("|", "\\|")
-    print(f"| {description} | `{wrong.case}` | {len(wrong.failures())} |")
+    print(f"| {wrong.description} | `{wrong.case}` | {len(wrong.failures())} |")

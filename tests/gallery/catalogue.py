@@ -29,7 +29,7 @@ class Derivatives:
 
     def vjp(self, function, arrays, options, moved, g):
         call = function.call(*arrays, **options)
-        return call.value, call.vjp(moved, g)
+        return call.value_with_gradient, call.vjp(moved, g)
 
     def jvp(self, function, arrays, options, v):
         return function.call(*arrays, **options).jvp(v)
@@ -56,6 +56,10 @@ class Wrong:
     @property
     def name(self) -> str:
         return self.call.__name__
+
+    @property
+    def description(self) -> str:
+        return (self.call.__doc__ or "").rstrip(".").replace("|", "\\|")
 
     def outcomes(self) -> list[Outcome]:
         cases = (c for c in ALL if c.function == self.call.function and c.name not in HEAVY - {self.case})

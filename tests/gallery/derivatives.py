@@ -6,6 +6,13 @@ from gallery.catalogue import caught_by
 from gallery.right import CrossEntropy, total
 
 
+@caught_by("value-with-gradient")
+class LossWithGradientIsShifted(CrossEntropy):
+    """Where the gradient is computed as well, the loss is that of the largest class."""
+
+    value_with_gradient = property(lambda self: self.value - self.reduced(self.counts))
+
+
 @caught_by("cotangent-of-a-sum")
 class CotangentIsNotRead(CrossEntropy):
     """The gradient is not multiplied with the cotangent."""

@@ -39,6 +39,10 @@ class Rows:
         moved = rows.reshape(self.batch + self.classes)
         return np.moveaxis(moved, range(-len(self.axes), 0), self.axes).astype(self.logits.dtype)
 
+    @property
+    def value_with_gradient(self):
+        return self.value
+
     @cached_property
     def is_in(self):
         return np.ones_like(self.given, dtype=bool) if self.where is None else self.rows(self.mask)

@@ -13,7 +13,7 @@ from xpent.conformance.libraries import Arrays, Function, Library, Moved, Option
 
 OPTIONS = (
     "axis", "where", "class_weight", "sample_weight", "ignore_index", "label_smoothing", "z_loss", "normalizer",
-    "bias", "softcap", "keepdims",
+    "bias", "softcap", "reduction",
 )  # fmt: skip
 
 
@@ -72,10 +72,8 @@ class Implementation:
             if need in self.lacks:
                 return self.lacks[need]
             option = need.partition("=")[0]
-            is_option = (
-                option in (*OPTIONS, "reduction") and need != "reduction='mean'"
-            )  # what a loss returns without it
-            if is_option and parameters is not None and option not in parameters:
+            is_default = need == "reduction='mean'"  # what a loss without the option returns
+            if option in OPTIONS and not is_default and parameters is not None and option not in parameters:
                 return f"takes no {option}"
         return None
 

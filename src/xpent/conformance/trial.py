@@ -44,9 +44,8 @@ class Trial:
             return None
         if "reduction" in self.case.options:
             return str(self.case.options["reduction"])
-        of_sum = quantity == "second derivative" or (
-            quantity == "gradient" and isinstance(self.derivatives, ValueAndGradient)
-        )
+        kind = QUANTITIES[quantity].kind
+        of_sum = kind == "hvp" or (kind == "vjp" and isinstance(self.derivatives, ValueAndGradient))
         order = ("sum", "none", "mean") if of_sum else ("none", "sum", "mean")
         return self.implementation.reduction(self.case.function, *order)
 
@@ -80,7 +79,8 @@ class Trial:
             return self.ask(self.library.call, self.function, arrays, options)
         if kind == "vjp":
             g = self.case.cotangent_in(self.dtype)
-            return self.ask(self.vjp, arrays, options, moved, None if g is None else self.asarray(g))[1]
+            value, gradient = self.ask(self.vjp, arrays, options, moved, None if g is None else self.asarray(g))
+            return value if quantity == "value with gradient" else gradient
         v = self.asarray(self.case.tangent_in(self.dtype))
         return self.ask(getattr(self.derivatives, kind), self.function, arrays, options, v)
 

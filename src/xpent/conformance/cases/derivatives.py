@@ -15,6 +15,8 @@ _ALL = {
 _HIGHER = ("float64", "float32")
 
 CASES = [
+    Case("value-with-gradient", "cotangents", "The loss is the same where its gradient is computed (Liger-Kernel#930).",
+         (X, LABELS), quantities=("value with gradient",)),
     Case("cotangent-of-a-sum", "cotangents",
          "The gradient is multiplied with the cotangent (Liger-Kernel#680, aiter#5165).",
          (X, LABELS), {"reduction": "sum"}, cotangent=-2.5),

@@ -8,8 +8,6 @@ from xpent.conformance import checks
 from xpent.conformance.case import Case
 from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, SAMPLE_WEIGHT, Q, X, logits, one_hot, replaced
 
-FLOATS = ("float32", "bfloat16")
-_BOTH = {"class_weight": CLASS_WEIGHT, "sample_weight": SAMPLE_WEIGHT}
 _REJECTED = "A label that names no class raises an error or makes its row NaN, never a number of another class"
 
 CASES = [
@@ -71,7 +69,7 @@ CASES = [
     Case("sample-weight-mean", "sample weights", "The mean divides by the sum of the weights.",
          (X, LABELS), {"sample_weight": SAMPLE_WEIGHT, "reduction": "mean"}),
     Case("sample-and-class-weight-mean", "sample weights", "Both weights multiply, in the denominator, too.",
-         (X, LABELS), {**_BOTH, "reduction": "mean"}),
+         (X, LABELS), {"class_weight": CLASS_WEIGHT, "sample_weight": SAMPLE_WEIGHT, "reduction": "mean"}),
     Case("smoothing", "label smoothing",
          "The label keeps 1 - eps + eps/C, the others get eps/C (pytorch#148884, aprender#2199).",
          (X, LABELS), {"label_smoothing": 0.125}),

@@ -23,6 +23,7 @@ class Quantity(NamedTuple):
 
 QUANTITIES = {
     "value": Quantity("value"),
+    "value with gradient": Quantity("vjp"),
     "gradient": Quantity("vjp"),
     "gradient of targets": Quantity("vjp", 1),
     "gradient of weight": Quantity("vjp", 1),

@@ -63,6 +63,8 @@ def of_cross_entropy(case: Case, dtype: str, quantity: str, reduction: str | Non
     layout, of_logits, units = _cross_entropy(case, dtype, reduction)
     x, v = (layout.rows(array) for array in (case.arrays_in(dtype)[0], case.tangent_in(dtype)))
     answer, size = _answer(case, dtype, reduction), abs(oracle.exact(v))
+    if quantity == "value with gradient":
+        kind = "value"
     if kind == "vjp":
         name = "gradient" if quantity == "gradient" else "gradient_of_targets"
         entries = getattr(answer, name), getattr(answer, f"{name}_scale"), np.broadcast_to(units, x.shape)

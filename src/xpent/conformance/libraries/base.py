@@ -34,9 +34,6 @@ class Library:
     def __init__(self, name: str, device: str = "cpu") -> None:
         self.name, self.device = name, device
 
-    def __str__(self) -> str:
-        return self.name if self.device == "cpu" else f"{self.name} on {self.device}"
-
     @property
     def version(self) -> str:
         """Of the package installed."""

@@ -51,9 +51,8 @@ class Torch(Library):
             return self.asarray(values[:1], dtype).expand(values.shape)
         if layout == "Fortran":
             return self.asarray(np.array(values.T), dtype).permute(*reversed(range(values.ndim)))
-        array = self.asarray(np.zeros([2 * size for size in values.shape]), dtype)[
-            (slice(None, None, 2),) * values.ndim
-        ]
+        every_other = (slice(None, None, 2),) * values.ndim
+        array = self.asarray(np.zeros([2 * size for size in values.shape]), dtype)[every_other]
         return array.copy_(self.asarray(values, dtype))
 
     def vjp(
