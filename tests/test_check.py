@@ -111,6 +111,8 @@ def test_target_of_another_signature_is_checked(capsys):
         (["check", "kernels:losses", "--library", "no_such_library"], "no_such_library is not installed"),
         (["check", "kernels:losses", "--signature", "keras"], "signature must be one of"),
         (["check", "kernels:losses", "--builtins"], "beside xpent"),
+        (["check", "kernels:losses", "--without", "distribution"], "nothing is asked that 'distribution' could take"),
+        (["check", "--without", "distributions"], "--without says something about TARGET"),
         (["check", "--library", "numpy"], "--library says something about TARGET"),
         (["check", "--gradient", "kernels:losses"], "--gradient says something about TARGET"),
     ],

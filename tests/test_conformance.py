@@ -7,9 +7,10 @@ import pytest
 
 from xpent import conformance
 from xpent.conformance import oracle
-from xpent.conformance.cases import ALL, BY_NAME, CATEGORIES
+from xpent.conformance.cases import ALL, BY_NAME, CATEGORIES, CLAIMS
 from xpent.conformance.dtypes import EPSILON, rounded
 from xpent.conformance.implementation import Implementation
+from xpent.conformance.implementations import KNOWN
 from xpent.conformance.implementations.ours import ByHand
 from xpent.conformance.judge import FAILS, PASS, UNSUPPORTED, judge
 from xpent.conformance.libraries import Unsupported, library
@@ -282,6 +283,21 @@ def test_closed_forms_are_what_the_oracle_says():
     logits, slope = oracle.linear(np.asarray([[1.0, 2]]), np.asarray([[3.0, 4], [0, 0]]), np.asarray([0.0, 1]), 2.0)
     np.testing.assert_allclose(np.asarray(logits, dtype=float), [[2 * np.tanh(5.5), 2 * np.tanh(0.5)]], rtol=1e-15)
     np.testing.assert_allclose(np.asarray(slope, dtype=float), [[np.cosh(5.5) ** -2, np.cosh(0.5) ** -2]], rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_an_implementation_lacks_is_something_that_is_asked(name):
+    try:
+        assert set(conformance.implementation(name).lacks) <= CLAIMS
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+
+
+def test_claim_that_is_taken_back_is_not_asked():
+    (outcome,) = conformance.check(naive, cases=["one-hot"], dtypes=["float32"], lacks={"distributions": "no"}).outcomes
+    assert (outcome.status, outcome.message) == (UNSUPPORTED, "no")
+    with pytest.raises(ValueError, match="'distribution'"):
+        conformance.check(naive, lacks={"distribution": "no"})
 
 
 def test_every_category_is_asked_of_something():

@@ -1,124 +1,275 @@
-"""The reports a person looks at say what happened."""
+"""What a terminal and a page say of outcomes."""
 
 import io
 import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import chain
 
 import pytest
 from rich.console import Console
 
-from xpent.conformance import html, terminal
-from xpent.conformance.judge import Outcome
+from xpent.conformance.html import to_html
+from xpent.conformance.judge import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 from xpent.conformance.report import Report
+from xpent.conformance.terminal import print_report, progress
+
+RIGHT = Outcome("mine", "float32", "rows", "ordinary", "The plain case.", PASS, errors={"value": 1.5}, share=0.12)
+WRONG = replace(
+    RIGHT, case="margin-20", status=FAILS, message="value is 0 instead of 2e-09", errors={"value": 1.7e7}, share=3.4e6,
+    reproduction="import mine\nprint(mine.loss())",
+)  # fmt: skip
+RAISES = replace(RIGHT, case="one-row", status=ERROR, message="IndexError: too many", errors={}, reproduction="boom()")
+FAR = replace(WRONG, case="offset", errors={"value": float("inf")}, share=float("inf"))
+LACKING = replace(RIGHT, case="weights", category="weights", status=UNSUPPORTED, message="takes no weight", errors={})
+FLUSHES = replace(WRONG, case="margin-40", expected="flushes to zero")
+MENDED = replace(RIGHT, case="margin-8", expected="was broken once")
+NO_ERROR = replace(RIGHT, case="refusal", errors={})
 
 
-def outcome(status="pass", implementation="mine", case="rows", **rest):
-    rest = {"errors": {"value": 2.5} if status == "pass" else {}, **rest}
-    return Outcome(implementation, rest.pop("dtype", "float32"), case, "ordinary", "Because.", status, **rest)
+def terminal(*outcomes, width=100, **rest):
+    stream = io.StringIO()
+    print_report(Report(list(outcomes), **rest), Console(file=stream, width=width))
+    return stream.getvalue()
 
 
-def printed(*outcomes, **rest):
-    console = Console(width=120, record=True, file=io.StringIO())
-    terminal.print_report(Report(list(outcomes), **rest), console)
-    return console.export_text()
+def row(text, category):
+    """What the matrix, or the matrices, say of a category."""
+    return [re.split(r"  +", line.strip())[1:] for line in text.splitlines() if line.startswith(f" {category}  ")]
 
 
-def text_of(page):
-    return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page))
+class Page(HTMLParser):
+    """Words of a page by the classes they stand in, and the attributes of its elements."""
+
+    EMPTY = ("meta", "br", "link", "img")
+
+    def __init__(self, *outcomes, **rest):
+        super().__init__()
+        self.open, self.elements, self.words = [], [], []
+        self.feed(to_html(Report(list(outcomes), **rest)))
+        assert not self.open, "an element is not closed"
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.elements.append((tag, attributes))
+        if tag not in self.EMPTY:
+            self.open.append((tag, attributes))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            self.words.append((tuple(self.open), " ".join(data.split())))
+
+    def within(self, tag, **wanted):
+        """The words inside every such element."""
+        wanted = {name.strip("_"): value for name, value in wanted.items()}
+        return " ".join(
+            words
+            for path, words in self.words
+            if any(name == tag and wanted.items() <= attributes.items() for name, attributes in path)
+        )
 
 
-FAILURE = outcome("fails", message="value is 1 <2> & 3", errors={"value": 5e6}, share=3.0, reproduction="print(x < 1)")
+@pytest.mark.parametrize(
+    ("outcomes", "words", "kind", "sign"),
+    [
+        ((RIGHT, NO_ERROR), "1.5 u", "pass", "✓"),
+        ((NO_ERROR,), "ok", "pass", "✓"),
+        ((RIGHT, WRONG), "1 of 2 fail, 1.7e+07 u", "fails", "✗"),
+        ((RIGHT, FAR), "1 of 2 fail, NaN or inf", "fails", "✗"),
+        ((RIGHT, RAISES), "1 of 2 fail", "error", "!"),
+        ((RIGHT, FLUSHES), "1 of 2 expected, 1.7e+07 u", "expected", "~"),
+        ((RIGHT, MENDED), "1 of 2 should fail", "fails", "✗"),
+        ((FLUSHES, MENDED, WRONG), "1 of 3 fail, 1.7e+07 u", "fails", "✗"),
+        ((RIGHT, replace(RIGHT, dtype="bfloat16", status=UNSUPPORTED, errors={})), "1.5 u", "pass", "✓"),
+        ((replace(LACKING, category="ordinary"),), "-", "unsupported", "-"),
+    ],
+)
+def test_cell_says_how_many_fail_or_how_far_off_they_are(outcomes, words, kind, sign):
+    assert row(terminal(*outcomes), "ordinary") == [[words]]
+    page = Page(*outcomes)
+    assert page.within("td", class_=kind) == page.within("td")
+    said = "" if kind == "unsupported" else " " + words.replace(", ", " ")
+    assert page.within("td") == sign + said
 
 
-def test_passing_cell_shows_the_largest_error():
-    answer = printed(outcome(), outcome(case="more", errors={"value": 3.25, "gradient": 7.5}))
-    assert re.search(r"ordinary +7\.5 u", answer)
-    assert "All 2 checks hold." in answer
+@pytest.mark.parametrize(
+    ("outcomes", "sentence"),
+    [
+        ((RIGHT, NO_ERROR, LACKING), "All 2 checks hold."),
+        ((RIGHT, WRONG, RAISES, LACKING), "2 of 3 checks fail."),
+        ((RIGHT, FLUSHES), "1 of 2 checks hold, 1 fail as expected."),
+        ((RIGHT, MENDED), "1 of 2 should fail and do not."),
+        ((WRONG, FLUSHES, MENDED), "1 of 3 checks fail, 1 of 3 should fail and do not, 1 fail as expected."),
+        ((LACKING,), "Nothing was asked."),
+        ((), "Nothing was asked."),
+    ],
+)
+def test_verdict_counts_what_was_asked(outcomes, sentence):
+    assert terminal(*outcomes).splitlines()[-2] == sentence
+    assert sentence in Page(*outcomes).within("p")
 
 
-def test_failing_cell_says_how_many_fail_and_the_failure_is_told_with_its_reproduction():
-    answer = printed(FAILURE, outcome(case="more"))
-    assert re.search(r"ordinary +1 of 2 fail", answer)
-    assert "mine fails rows[float32]" in answer
-    assert "value is 1 <2> & 3" in answer
-    assert "    print(x < 1)" in answer
-    assert "1 of 2 checks fail." in answer
+def test_both_say_what_u_is():
+    assert "u: half the machine epsilon of the dtype" in terminal(RIGHT)
+    assert "u, half the machine epsilon of the dtype" in Page(RIGHT).within("p")
 
 
-def test_unsupported_is_no_check_and_its_reason_is_counted():
-    answer = printed(outcome(), outcome("unsupported", case="a", message="takes no axis"))
-    assert "All 1 checks hold." in answer
-    assert "takes no axis (1)" in answer
-    assert "Nothing was asked." in printed(outcome("unsupported", message="takes no axis"))
+def test_few_failures_are_told_in_full():
+    text = terminal(RIGHT, WRONG, FLUSHES)
+    assert "mine: margin-20[float32] fails\nvalue is 0 instead of 2e-09\nThe plain case.\n" in text
+    assert "    import mine\n    print(mine.loss())\n" in text
+    assert "margin-40" not in text
+    assert "--html" not in text
 
 
-def test_expected_failure_holds_and_one_that_passes_is_told():
-    came = outcome("fails", message="bad", expected="known")
-    assert re.search(r"ordinary +1 of 1 expected", printed(came))
-    assert "All 1 checks hold." in printed(came)
-    missed = printed(outcome(expected="known"))
-    assert "was expected to fail and does not: known" in missed
-    assert "1 of 1 checks fail." in missed
+def test_expected_failure_that_did_not_come_is_told():
+    assert "was expected to fail, and does not: was broken once" in terminal(MENDED)
+    assert "Expected to fail, and does not: was broken once" in Page(MENDED).within("section")
 
 
-def test_many_failures_are_listed_by_implementation_and_the_first_is_told():
-    many = [outcome("error", name, f"case-{i}", message="Oops") for name in ("mine", "yours") for i in range(4)]
-    answer = printed(*many)
-    assert "mine fails 4 cases:\ncase-0, case-1, case-2, case-3" in answer
-    assert "yours fails 4 cases:" in answer
-    assert "--case case-0 shows one alone" in answer
-    assert answer.count("Oops") == 1
+def test_expected_failure_that_came_is_told_on_the_page():
+    page = Page(FLUSHES)
+    assert "Expected to fail: flushes to zero" in page.within("details", class_="expected")
+    assert not page.within("details", class_="fails")
 
 
-@pytest.mark.parametrize("count", [1, 12])
-def test_every_implementation_has_a_column(count):
-    names = [f"number {i}" for i in range(count)]
-    answer = printed(*(outcome(implementation=name) for name in names), versions={"number 0": "numpy 9.8.7"})
-    for name in names:
-        assert name in answer
-    assert "numpy 9.8.7" in answer
+def test_many_failures_are_told_case_by_case_and_the_first_in_full():
+    many = [replace(WRONG, case=f"case-{i}", message=f"value is {i}") for i in range(9)]
+    text = terminal(MENDED, *many)
+    assert all(re.search(rf"^  case-{i} +value is {i}$", text, re.MULTILINE) for i in range(9))
+    assert "The first of 10; --html FILE shows every case, --case case-0 one alone:" in text
+    assert text.count("import mine") == 1
 
 
-def test_what_was_skipped_and_what_training_came_to_is_told():
-    training = Outcome("mine", "float64", "digits", "training", "Because.", "pass", "final loss 0.25 nats")
-    answer = printed(training, skipped={"other": "it is not installed"})
-    assert "skipped other: it is not installed" in answer
-    assert "mine: final loss 0.25 nats" in answer
+def test_many_failures_of_several_are_told_by_their_names():
+    many = [replace(WRONG, case=f"case-{i}") for i in range(9)]
+    text = terminal(RIGHT, *(replace(outcome, implementation="other") for outcome in many))
+    assert "other, 9 cases: case-0, case-1, case-2, case-3, case-4, case-5, case-6, case-7, case-8\n" in text
+    assert "mine, " not in text
 
 
-def test_page_tells_the_same_and_escapes_what_it_is_given():
-    page = html.to_html(Report([FAILURE, outcome(case="more"), outcome("unsupported", case="c", message="no <b>")]))
-    text = text_of(page)
-    assert "1 of 2 checks fail." in text
-    assert "✗ 1 of 2" in text
-    assert "5.0e+06 u" in text
-    assert "300 % of what is allowed" in text
-    assert "value is 1 &lt;2&gt; &amp; 3" in page
-    assert "<pre>print(x &lt; 1)</pre>" in page
-    assert "no &lt;b&gt;" in page
+def test_no_line_of_a_reproduction_is_broken():
+    line = "logits = np.asarray([" + "0.125, " * 40 + "])"
+    assert f"    {line}\n" in terminal(replace(WRONG, reproduction=line), width=80)
 
 
-def test_page_says_that_all_holds_where_failures_were_expected():
-    page = html.to_html(Report([outcome("fails", message="bad", expected="known fault")]))
-    assert "All 1 checks hold." in page
-    assert 'class="expected"' in page
-    assert "Expected to fail: known fault" in page
-    assert "Expected to fail, and does not: known fault" in html.to_html(Report([outcome(expected="known fault")]))
+@pytest.mark.parametrize("width", [80, 90, 120])
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_every_implementation_has_its_column_within_the_width(count, width):
+    outcomes = [
+        replace(outcome, implementation=f"implementation {i:02}", errors=errors)
+        for i in range(count)
+        for outcome, errors in ((RIGHT, {"value": float(i)}), (replace(WRONG, category="sure"), WRONG.errors))
+    ]
+    text = terminal(*outcomes, width=width)
+    assert list(chain(*row(text, "ordinary"))) == [f"{i}.0 u" for i in range(count)]
+    counts = list(chain(*row(text, "sure")))
+    assert counts == [counts[0]] * count
+    assert "…" not in text
+    assert max(len(line) for line in text.splitlines()) <= width
+    page = Page(*outcomes)
+    assert [page.within("td").count(f"✓ {i}.0 u") for i in range(count)] == [1] * count
+    assert page.within("thead").count("implementation") == count
 
 
-def test_page_shows_where_nan_or_infinity_is_not_where_it_belongs():
-    assert "NaN or inf" in html.to_html(Report([outcome("fails", errors={"value": float("inf")}, share=float("inf"))]))
+def test_errors_stand_beside_counts_where_they_fit():
+    both = (WRONG, replace(WRONG, implementation="other"))
+    assert row(terminal(*both, width=80), "ordinary") == [["1 of 1 fail, 1.7e+07 u"] * 2]
+    assert row(terminal(*both, width=40), "ordinary") == [["1 of 1 fail"] * 2]
 
 
-def test_page_needs_nothing_from_elsewhere():
-    page = html.to_html(Report([FAILURE]))
-    assert "://" not in page
-    assert "<script" not in page
-    assert "src=" not in page
+def test_implementation_that_never_came_to_a_category_has_an_empty_cell():
+    assert row(terminal(RIGHT, replace(LACKING, implementation="other")), "ordinary") == [["1.5 u", "-"]]
 
 
-def test_each_cell_opens_its_own_cases():
-    page = html.to_html(Report([outcome(), outcome(implementation="yours", case="theirs")]))
-    opened = re.findall(r'popovertarget="([^"]+)">', page)
-    assert len(opened) == len(set(opened)) == 2
-    for name in opened:
-        assert page.count(f'popover id="{name}"') == 1
+def test_what_was_not_asked_is_told_with_its_reason():
+    partly = replace(RIGHT, left_out={"gradient": "no autodiff"})
+    outcomes = (partly, LACKING, replace(LACKING, case="more weights"))
+    reasons = "takes no weight (2); gradient: no autodiff (1)"
+    assert f"Not asked of mine: {reasons}\n" in terminal(*outcomes)
+    page = Page(*outcomes)
+    assert reasons in page.within("dd")
+    assert "weights, more weights" in page.within("section", id="c2-1")
+
+
+def test_the_same_reasons_of_several_are_told_once():
+    text = terminal(RIGHT, LACKING, *(replace(o, implementation="other") for o in (RIGHT, LACKING)))
+    assert text.count("takes no weight (1)") == 1
+    assert "Not asked of mine, other: " in text
+
+
+def test_dtype_that_was_not_asked_is_named_beside_its_case():
+    page = Page(RIGHT, replace(RIGHT, dtype="bfloat16", status=UNSUPPORTED, message="takes no bfloat16", errors={}))
+    assert "takes no bfloat16 rows [bfloat16]" in page.within("section")
+
+
+def test_skipped_versions_machine_and_date_are_told():
+    rest = {"versions": {"mine": "mylib 1.2"}, "skipped": {"keras": "is not here"}, "machine": "a PDP", "date": "today"}
+    for text in (terminal(RIGHT, **rest), Page(RIGHT, **rest).within("body")):
+        assert all(word in text for word in ("mylib 1.2", "keras", "is not here", "a PDP", "today"))
+
+
+def test_note_of_what_passes_is_told():
+    assert "mine: rows: final loss 0.25" in terminal(replace(RIGHT, message="final loss 0.25"))
+    assert "final loss 0.25" in Page(replace(RIGHT, message="final loss 0.25")).within("section")
+
+
+def test_page_tells_errors_and_shares_of_each_quantity():
+    page = Page(replace(RIGHT, errors={"value": 1.5, "gradient": 2.0}), WRONG, FAR)
+    boxes = page.within("section")
+    assert "✓ float32 value 1.5 u gradient 2.0 u 12 % of allowed" in boxes
+    assert "✗ float32 value 1.7e+07 u 3.4e+06 x allowed" in boxes
+    assert "✗ float32 value NaN or inf beyond all bounds" in boxes
+
+
+def test_page_shows_what_is_wrong_first():
+    words = Page(RIGHT, FLUSHES, WRONG).within("h3").split()
+    assert words == ["margin-20", "margin-40", "rows"]
+
+
+def test_page_has_reproductions_of_failures_alone():
+    page = Page(RIGHT, WRONG, RAISES)
+    assert page.within("pre") == "import mine print(mine.loss()) boom()"
+    assert page.within("details", class_="error") == "! float32 IndexError: too many boom()"
+
+
+def test_every_cell_opens_to_a_section_of_its_own():
+    page = Page(RIGHT, LACKING, WRONG, replace(RIGHT, implementation="other"))
+    sections = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
+    buttons = [attributes["popovertarget"] for tag, attributes in page.elements if tag == "button"]
+    assert len(sections) == len(set(sections)) == 4
+    assert sorted(buttons) == sorted(2 * sections)  # one opens, one closes
+
+
+def test_what_others_wrote_is_text():
+    nasty = "<script>alert('&amp;')</script> [bold] [/red] :smile:"
+    outcome = replace(
+        WRONG, implementation=nasty, case=nasty, category=nasty, why=nasty, message=nasty, reproduction=nasty,
+        expected=nasty, left_out={nasty: nasty},
+    )  # fmt: skip
+    unexpected = replace(outcome, expected="")
+    rest = {"versions": {nasty: nasty}, "skipped": {nasty: nasty}, "machine": nasty, "date": nasty}
+    page = Page(outcome, unexpected, **rest)
+    assert "script" not in {tag for tag, _ in page.elements}
+    for tag in ("th", "h2", "h3", "p", "summary", "pre", "dt", "dd"):
+        assert nasty in page.within(tag), tag
+    assert terminal(outcome, unexpected, width=1000, **rest).count(nasty) >= 10
+
+
+def test_page_needs_nothing_but_itself():
+    text = to_html(Report([RIGHT, WRONG, RAISES, LACKING, FLUSHES, MENDED]))
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
+    assert not {"link", "script", "img", "iframe"} & {tag for tag, _ in Page(RIGHT, WRONG).elements}
+
+
+def test_progress_shows_on_standard_error_and_vanishes():
+    bars = progress()
+    bars.add_task("xpent [numpy]", total=7, completed=3)
+    assert bars.console.stderr
+    assert bars.live.transient
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(bars.get_renderable())
+    assert re.fullmatch(r"xpent \[numpy\] +━+ +3/7 \d:\d\d:\d\d\n", stream.getvalue())

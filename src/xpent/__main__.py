@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     yours.add_argument(
         "--gradient", metavar="module:function", help="returns (value, gradient), where there is no autodiff"
     )
+    yours.add_argument(
+        "--without", action="append", metavar="CLAIM", help="what it does not do: distributions, ...; repeatable"
+    )
     what = check.add_argument_group("what to ask")
     what.add_argument("--dtype", action="append", default=[], help="float64, float32, float16 or bfloat16; repeatable")
     what.add_argument("--category", action="append", default=[], help="of cases; repeatable")
@@ -77,7 +80,7 @@ def _report(options: argparse.Namespace) -> Report:
     from xpent.conformance.processes import check_all
     from xpent.conformance.target import load
 
-    names = ("library", "device", "signature", "computes", "gradient")
+    names = ("library", "device", "signature", "computes", "gradient", "without")
     how = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     dtypes = check_dtypes(options.dtype or DTYPES)
     cases = select(options.category, options.case)
@@ -96,6 +99,7 @@ def _report(options: argparse.Namespace) -> Report:
     if options.builtins:
         raise ValueError("--builtins are checked beside xpent, not beside TARGET")
     sys.path.insert(0, "")  # as `python -m` does, for the installed command
+    how["lacks"] = dict.fromkeys(how.pop("without", []), "is not claimed")
     if "gradient" in how:
         how["value_and_grad"] = load(how.pop("gradient"))
     implementation = conformance.target(load(options.target), name=options.target, **how)

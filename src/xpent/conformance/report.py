@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 from xpent.conformance.judge import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
+
+EXPECTED = "expected"  # what stands beside the statuses of outcomes
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,71 @@ class Report:
         """Failures that were not expected, and expected ones that did not come."""
         return [outcome for outcome in self.outcomes if not outcome.holds]
 
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str], list[Outcome]]:
+        cells = defaultdict(list)
+        for outcome in self.outcomes:
+            cells[outcome.category, outcome.implementation].append(outcome)
+        return cells
+
     def cell(self, category: str, implementation: str) -> Cell:
         """What an implementation made of a category."""
-        return Cell(tuple(o for o in self.outcomes if (o.category, o.implementation) == (category, implementation)))
+        return Cell(tuple(self._cells.get((category, implementation), ())))
 
     def to_json(self) -> str:
         """All of it, for machines."""
         outcomes = [{**asdict(o), "name": o.name, "holds": o.holds} for o in self.outcomes]
         head = {name: getattr(self, name) for name in ("holds", "date", "machine", "versions", "skipped")}
         return json.dumps({**head, "outcomes": _finite(outcomes)}, indent=2)
+
+
+def standing(cell: Cell) -> str:
+    """The worst that is a surprise; else "expected", if any failure was; else the status."""
+    surprises = {outcome.status for outcome in cell.outcomes if not outcome.holds}
+    if surprises:
+        return ERROR if ERROR in surprises else FAILS
+    return EXPECTED if any(outcome.is_wrong for outcome in cell.outcomes) else cell.status
+
+
+def summary(cell: Cell) -> str:
+    """How many fail, if any; else the largest error."""
+    asked = sum(outcome.status != UNSUPPORTED for outcome in cell.outcomes)
+    counts = Counter((outcome.is_wrong, outcome.holds) for outcome in cell.outcomes)
+    for kind, words in ((True, False), "fail"), ((False, False), "should fail"), ((True, True), "expected"):
+        if counts[kind]:
+            return f"{counts[kind]} of {asked} {words}"
+    return "-" if not asked else "ok" if cell.error is None else units(cell.error)
+
+
+def far_off(cell: Cell) -> str:
+    """The largest error of what fails, if that has one: what raises has none."""
+    error = Cell(tuple(outcome for outcome in cell.outcomes if outcome.is_wrong)).error
+    return "" if error is None else units(error)
+
+
+def verdict(report: Report) -> str:
+    """All of it in a sentence."""
+    counts = Counter((o.is_wrong, o.holds) for o in report.outcomes if o.status != UNSUPPORTED)
+    asked, expected = counts.total(), counts[True, True]
+    if not asked:
+        return "Nothing was asked."
+    if report.holds:
+        parts = [f"{asked - expected} of {asked} checks hold" if expected else f"All {asked} checks hold"]
+    else:
+        parts = [f"{counts[True, False]} of {asked} checks fail"] if counts[True, False] else []
+    parts += [f"{counts[False, False]} of {asked} should fail and do not"] if counts[False, False] else []
+    parts += [f"{expected} fail as expected"] if expected else []
+    return f"{', '.join(parts)}."
+
+
+def not_asked(report: Report, name: str) -> Counter[str]:
+    """Why an implementation was not asked all, with the number of checks, commonest first."""
+    reasons: Counter[str] = Counter()
+    for outcome in report.outcomes:
+        if outcome.implementation == name:
+            left_out = (f"{quantity}: {reason}" for quantity, reason in outcome.left_out.items())
+            reasons.update([outcome.message] if outcome.status == UNSUPPORTED else left_out)
+    return Counter(dict(reasons.most_common()))
 
 
 def units(error: float) -> str:

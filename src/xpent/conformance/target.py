@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpent.conformance import libraries, signatures
+from xpent.conformance.cases import CLAIMS
 from xpent.conformance.implementation import Implementation, ValueAndGradient
 
 
@@ -41,8 +42,8 @@ def target(
         Takes what ``function`` takes, returns its value and the gradient by the logits of the sum of it; for libraries
         that do not differentiate.
     lacks : mapping, optional
-        What is not claimed, with the reason: "distributions", "second derivative", "category ignored rows", or anything
-        else that a report calls unsupported.
+        What is not claimed, with the reason: "distributions", "second derivative", "category ignored rows" or another
+        of `cases.CLAIMS`.
     name : str, optional
         For the report.
 
@@ -53,7 +54,7 @@ def target(
     Raises
     ------
     ValueError
-        If there is no such signature or function to compute.
+        If there is no such signature, function to compute, or claim.
     Unsupported
         If the library is not installed.
 
@@ -72,6 +73,9 @@ def target(
     known = ("cross_entropy", "linear_cross_entropy", "softmax", "log_softmax", "logsumexp")
     if computes not in known:
         raise ValueError(f"computes must be one of {', '.join(known)}, got {computes!r}")
+    for claim in lacks or {}:
+        if claim not in CLAIMS:
+            raise ValueError(f"nothing is asked that {claim!r} could take back; there are {', '.join(sorted(CLAIMS))}")
     adapt = signatures.SIGNATURES[signature]
     on = libraries.library(library, device)
     not_promised = {} if library == "numpy" else {"bits of a row": f"{library} may add in any order"}

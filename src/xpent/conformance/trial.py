@@ -64,9 +64,10 @@ class Trial:
     def options(self, quantity: str) -> dict[str, Any]:
         """The options, with the reduction."""
         options = self.case.options_in(self.dtype)
-        reduction = self.reduction(quantity)
-        if reduction is not None and self.implementation.takes(self.case.function, "reduction"):
-            options["reduction"] = reduction
+        if "cross_entropy" in self.case.function:
+            options["reduction"] = self.reduction(quantity)
+            if not self.implementation.takes(self.case.function, "reduction"):
+                del options["reduction"]
         return {name: self.asarray(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
 
     def compute(self, quantity: str, arrays: tuple[Any, ...] | None = None) -> Any:

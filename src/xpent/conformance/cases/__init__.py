@@ -2,6 +2,7 @@
 
 from xpent.conformance.case import Case
 from xpent.conformance.cases import accuracy, broken, derivatives, layouts, linear, softmax, targets, training
+from xpent.conformance.expected import QUANTITIES
 
 ALL: tuple[Case, ...] = tuple(
     case
@@ -9,4 +10,7 @@ ALL: tuple[Case, ...] = tuple(
     for case in module.CASES
 )
 CATEGORIES: tuple[str, ...] = tuple(dict.fromkeys(case.category for case in ALL))
+CLAIMS: frozenset[str] = frozenset(QUANTITIES).union(
+    (f"category {category}" for category in CATEGORIES), *(case.requirements() for case in ALL)
+)
 BY_NAME: dict[str, Case] = {case.name: case for case in ALL}
