@@ -4,6 +4,7 @@ import numpy as np
 
 import xpent
 from xpent.conformance import oracle
+from xpent.conformance.dtypes import SMALLEST
 
 
 def spread(x):
@@ -18,9 +19,9 @@ def allowed_error(xp, array, exact, units, scale):
     computed = units * xp.u_computed * scale
     is_narrowed = xp.dtype_of(array) == xp.dtype_name and xp.u > xp.u_computed
     rounding = xp.u * (abs(exact) + computed) if is_narrowed else 0.0
-    smallest_normal = 2.0**-1022 if xp.dtype_name == "float64" else 2.0**-126
+    flushed = SMALLEST["float64" if xp.dtype_name == "float64" else "float32"]
     half_a_subnormal = 2.0**-25 if xp.dtype_name == "float16" and is_narrowed else 0.0
-    return computed + rounding + smallest_normal + half_a_subnormal
+    return computed + rounding + flushed + half_a_subnormal
 
 
 def assert_within(xp, array, exact, units, scale=None):

@@ -8,7 +8,7 @@ import pytest
 from xpent import conformance
 from xpent.conformance import oracle
 from xpent.conformance.cases import ALL, BY_NAME, CATEGORIES, CLAIMS
-from xpent.conformance.dtypes import EPSILON, rounded
+from xpent.conformance.dtypes import DTYPES, EPSILON, rounded
 from xpent.conformance.implementation import Implementation
 from xpent.conformance.implementations import KNOWN
 from xpent.conformance.implementations.ours import ByHand
@@ -26,9 +26,9 @@ def implementation(name):
     return Implementation(name, strict, ours.functions, lacks, derivatives=ByHand(strict))
 
 
-def conforms(name):
+def conforms(name, dtypes=DTYPES):
     try:
-        return conformance.parametrize(implementation(name))
+        return conformance.parametrize(implementation(name), dtypes=dtypes)
     except Unsupported as reason:
         return pytest.mark.skip(reason=str(reason))
 
@@ -58,7 +58,7 @@ def test_xpent_conforms_inside_torch(check):
 
 
 @pytest.mark.library("jax-jit")
-@conforms("xpent jax")
+@conforms("xpent jax", dtypes=["float32"])  # compiling takes long; `xpent check` asks all
 def test_xpent_conforms_on_jax(check):
     check()
 
