@@ -110,6 +110,11 @@ def test_target_of_another_signature_is_checked(capsys):
         (["check", "kernels:losses", "--case", "margin-21"], "no case 'margin-21'"),
         (["check", "kernels:losses", "--library", "no_such_library"], "no_such_library is not installed"),
         (["check", "kernels:losses", "--signature", "keras"], "signature must be one of"),
+        (
+            ["check", "kernels:losses", "--case", "rows", "--category", "offset"],
+            "none of the cases rows is of the categ",
+        ),
+        (["check", "kernels:losses", "--html", "no/such/place.html"], "no such directory"),
         (["check", "kernels:losses", "--builtins"], "beside xpent"),
         (["check", "kernels:losses", "--without", "distribution"], "nothing is asked that 'distribution' could take"),
         (["check", "--without", "distributions"], "--without says something about TARGET"),

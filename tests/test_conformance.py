@@ -1,6 +1,7 @@
 """xpent passes every case of its own conformance kit, and the kit's fronts say what they must."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -119,6 +120,17 @@ def test_a_right_function_passes_what_it_claims_and_is_not_asked_the_rest():
     assert outcome.left_out == {"gradient": "numpy does not differentiate"}
     (outcome,) = conformance.check(right, cases=["class-weight"], dtypes=["float32"]).outcomes
     assert (outcome.status, outcome.message) == (UNSUPPORTED, "takes no class_weight")
+
+
+def test_value_is_judged_for_its_behaviour_where_there_is_no_gradient():
+    def warns(logits, targets):
+        warnings.warn("well", UserWarning, stacklevel=1)
+        return right(logits, targets)
+
+    (outcome,) = conformance.check(warns, cases=["no-warnings"], dtypes=["float32"]).outcomes
+    assert (outcome.status, outcome.message) == (FAILS, "UserWarning: well")
+    (outcome,) = conformance.check(right, cases=["no-warnings"], dtypes=["float32"]).outcomes
+    assert (outcome.status, outcome.left_out) == (PASS, {"gradient": "numpy does not differentiate"})
 
 
 def test_a_wrong_one_is_told_what_it_answers_and_what_is_right():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpent import __version__
 
 if TYPE_CHECKING:
-    from xpent.conformance import Report
+    from xpent.conformance import Implementation
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,14 +20,41 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         from xpent.conformance import html, terminal
+        from xpent.conformance.dtypes import DTYPES
+        from xpent.conformance.implementations import BUILTINS, OURS
+        from xpent.conformance.judge import check_dtypes, select
         from xpent.conformance.libraries import Unsupported
+        from xpent.conformance.processes import check_all
+        from xpent.conformance.run import check
     except ModuleNotFoundError as error:
         print(f"xpent check needs {error.name}: python -m pip install 'xpent[conformance]'", file=sys.stderr)
         return 2
     try:
-        report = _report(options)
+        implementation = _target(options)
+        dtypes = check_dtypes(options.dtype or DTYPES)
+        cases = select(options.category, options.case)
+        if options.html and not Path(options.html).parent.is_dir():
+            raise ValueError(f"--html {options.html}: there is no such directory")
     except (ValueError, TypeError, ImportError, AttributeError, Unsupported) as error:
         parser.error(str(error))
+    names = [*OURS, *(BUILTINS if options.builtins else ())]
+    with terminal.progress() as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=done, total=total)
+
+        if implementation is None:
+            report = check_all(names, cases, dtypes, advance)
+        else:
+            done = count(1)
+            total = sum(dtype in dtypes for case in cases for dtype in case.dtypes)
+            report = check(
+                implementation, dtypes=dtypes, cases=[case.name for case in cases],
+                progress=lambda outcome: advance(outcome.implementation, next(done), total),
+            )  # fmt: skip
     if options.html:
         Path(options.html).write_text(html.to_html(report), encoding="utf-8")
     if options.json:
@@ -71,46 +99,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(options: argparse.Namespace) -> Report:
-    from xpent import conformance
-    from xpent.conformance import terminal
-    from xpent.conformance.dtypes import DTYPES
-    from xpent.conformance.implementations import BUILTINS, OURS
-    from xpent.conformance.judge import check_dtypes, select
-    from xpent.conformance.processes import check_all
-    from xpent.conformance.target import load
+def _target(options: argparse.Namespace) -> Implementation | None:
+    """The user's own function, or None for xpent itself."""
+    from xpent.conformance.target import load, target
 
     names = ("library", "device", "signature", "computes", "gradient", "without")
     how = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    dtypes = check_dtypes(options.dtype or DTYPES)
-    cases = select(options.category, options.case)
     if options.target is None:
         if how:
             raise ValueError(f"--{next(iter(how))} says something about TARGET, and there is none")
-        with terminal.progress() as bars:
-            tasks: dict[str, Any] = {}
-
-            def advance(name: str, done: int, total: int) -> None:
-                if name not in tasks:
-                    tasks[name] = bars.add_task(name)
-                bars.update(tasks[name], completed=done, total=total)
-
-            return check_all([*OURS, *(BUILTINS if options.builtins else ())], cases, dtypes, advance)
+        return None
     if options.builtins:
         raise ValueError("--builtins are checked beside xpent, not beside TARGET")
     sys.path.insert(0, "")  # as `python -m` does, for the installed command
     how["lacks"] = dict.fromkeys(how.pop("without", []), "is not claimed")
     if "gradient" in how:
         how["value_and_grad"] = load(how.pop("gradient"))
-    implementation = conformance.target(load(options.target), name=options.target, **how)
-    with terminal.progress() as bars:
-        task = bars.add_task(options.target, total=sum(dtype in dtypes for case in cases for dtype in case.dtypes))
-        return conformance.check(
-            implementation,
-            dtypes=dtypes,
-            cases=[case.name for case in cases],
-            progress=lambda _: bars.advance(task),
-        )
+    return target(load(options.target), name=options.target, **how)
 
 
 if __name__ == "__main__":

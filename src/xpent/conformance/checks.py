@@ -37,6 +37,8 @@ def exact(trial: Trial) -> Verdict:
             verdict.left_out[quantity] = str(reason)
             continue
         _compare(verdict, trial, quantity, answer)
+    if len(verdict.left_out) == len(trial.case.quantities):
+        raise Unsupported("; ".join(dict.fromkeys(verdict.left_out.values())))
     return verdict
 
 

@@ -60,7 +60,10 @@ def select(categories: Collection[str] = (), cases: Collection[str] = ()) -> tup
     """The cases of these categories and names; all, where none are given."""
     _check_known("category", categories, CATEGORIES)
     _check_known("case", cases, BY_NAME)
-    return tuple(c for c in ALL if (not categories or c.category in categories) and (not cases or c.name in cases))
+    selected = [c for c in ALL if (not categories or c.category in categories) and (not cases or c.name in cases)]
+    if not selected:
+        raise ValueError(f"none of the cases {', '.join(cases)} is of the categories {', '.join(categories)}")
+    return tuple(selected)
 
 
 def check_dtypes(dtypes: Collection[str]) -> Collection[str]:
@@ -112,8 +115,6 @@ def judge(
         return outcome(UNSUPPORTED, str(unsupported))
     except Raised as error:
         return outcome(ERROR, str(error))
-    if not verdict.wrong and verdict.left_out and not verdict.errors:
-        return outcome(UNSUPPORTED, "; ".join(dict.fromkeys(verdict.left_out.values())))
     return outcome(
         FAILS if verdict.wrong else PASS, "; ".join(verdict.wrong) or verdict.note,
         errors=verdict.errors, share=verdict.share, left_out=verdict.left_out,
