@@ -147,7 +147,8 @@ def test_process_that_dies_is_told_and_ends_no_other(monkeypatch):
     monkeypatch.setitem(implementations.KNOWN, "deadly", implementations.Known("tests_deadly", "make", ()))
     monkeypatch.setattr(implementations.Known, "make", _die_if_deadly(implementations.Known.make))
     report = processes.check_all(["deadly", OURS], tuple(few_cases()), ["float32"], lambda *_: None)
-    assert report.skipped == {"deadly": "its process ended with status 3 before its first case"}
+    assert report.crashed == {"deadly": "its process ended with status 3 before its first case"}
+    assert not report.holds
     assert [outcome.implementation for outcome in report.outcomes] == [OURS] * 2
 
 

@@ -12,6 +12,7 @@ from xpent.conformance import checks
 from xpent.conformance.dtypes import DTYPES, Numbers, rounded
 
 if TYPE_CHECKING:
+    from xpent.conformance.libraries import Library
     from xpent.conformance.trial import Trial
 
 
@@ -64,6 +65,17 @@ class Case:
         """The options, exact in the dtype."""
         return {k: rounded(v, dtype) if isinstance(v, np.ndarray) else v for k, v in self.options.items()}
 
+    def arrays_on(self, library: Library, dtype: str) -> tuple[Any, ...]:
+        """The arguments as arrays of a library."""
+        return tuple(self.array_on(library, values, dtype) for values in self.arrays_in(dtype))
+
+    def array_on(self, library: Library, values: Numbers, dtype: str) -> Any:
+        """An array of the library in the layout of the case; floats are of the dtype, all else stays what it is."""
+        dtype = dtype if values.dtype.kind == "f" else str(values.dtype)
+        if self.layout != "C" and values.ndim > 1:
+            return library.laid_out(values, dtype, self.layout)
+        return library.asarray(values, dtype)
+
     def tangent_in(self, dtype: str) -> Numbers:
         """A direction for the first argument."""
         return rounded(np.rint(8 * np.random.default_rng(7).normal(size=self.arrays[0].shape)) / 8, dtype)
@@ -90,7 +102,8 @@ class Case:
         if "cross_entropy" in self.function:
             targets = self.arrays[-1]
             batch = self.arrays[0].ndim - (len(axis) if isinstance(axis, tuple) else 1)
-            has_indices = targets.ndim == batch
+            is_wrong_shape = self.check is checks.refused and targets.dtype.kind in "iu"  # of labels, that is
+            has_indices = targets.ndim == batch or is_wrong_shape
             needs.append("indices" if has_indices else "distributions")
             if has_indices and targets.dtype != np.int64:
                 needs.append(f"{targets.dtype} labels")

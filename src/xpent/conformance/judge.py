@@ -78,14 +78,19 @@ def _check_known(kind: str, names: Collection[str], known: Collection[str]) -> N
             raise ValueError(f"there is no {kind} {name!r}; there are {', '.join(known)}")
 
 
-def check_expected(expected_failures: Mapping[str, str]) -> None:
-    """Every expected failure names a case, or a case and its dtype, and has a reason."""
+def check_expected(
+    expected_failures: Mapping[str, str], implementation: Implementation, cases: tuple[Case, ...]
+) -> None:
+    """Every expected failure names a case, or a case and its dtype, has a reason and can come."""
     names = {f"{case.name}[{dtype}]" for case in ALL for dtype in case.dtypes}
     for name, reason in expected_failures.items():
         if name not in BY_NAME and name not in names:
             raise ValueError(f"expected_failures: there is no case {name!r}")
         if not reason:
             raise ValueError(f"expected_failures: {name!r} needs a reason")
+        case = BY_NAME[name.partition("[")[0]]
+        if case in cases and all(Trial(implementation, case, dtype).reason_against() for dtype in case.dtypes):
+            raise ValueError(f"expected_failures: {name!r} is not claimed, so it is not asked")
 
 
 def judge(

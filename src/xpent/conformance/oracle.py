@@ -8,14 +8,14 @@ answer asked for, 1 - p of a class 100 nats ahead at an offset of 1e8, with room
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
+from xpent.conformance.dtypes import Numbers
+
 Exact = NDArray[np.object_]
-Numbers = NDArray[Any]
 
 _context = mpmath.mp.clone()
 _context.dps = 120

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
+import sys
 from collections.abc import Callable, Collection
+from multiprocessing.connection import wait
 from typing import Any
 
 from xpent.conformance import checks
@@ -22,40 +23,40 @@ Progress = Callable[[str, int, int], None]  # what is done, how much of it, out 
 
 def check_all(names: Collection[str], cases: tuple[Case, ...], dtypes: Collection[str], progress: Progress) -> Report:
     """A report on implementations that come with the kit, by their names."""
-    context: Any = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     if context.get_start_method() == "fork":
         _compute_exact_answers(cases, dtypes, progress)  # once for all, who inherit them
-    results: Any = context.Queue()
-    waiting, running = list(names), dict[str, Any]()
+    report = Report([])
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
-    versions: dict[str, str] = {}
-    skipped: dict[str, str] = {}
+    waiting, running = list(names), dict[Any, tuple[str, Any]]()
     total = sum(dtype in dtypes for case in cases for dtype in case.dtypes)
     while waiting or running:
         while waiting and len(running) < (os.cpu_count() or 1):
             name = waiting.pop(0)
-            names_of_cases = [case.name for case in cases]
-            running[name] = context.Process(target=_work, args=(name, names_of_cases, dtypes, results), daemon=True)
-            running[name].start()
-        try:
-            name, kind, content = results.get(timeout=0.2)
-        except queue.Empty:
-            for name, process in list(running.items()):
-                if not process.is_alive() and results.empty():
+            here, there = context.Pipe(duplex=False)
+            arguments = (name, [case.name for case in cases], dtypes, there)
+            running[here] = name, context.Process(target=_work, args=arguments, daemon=True)
+            running[here][1].start()
+            there.close()  # so that the end of the process is the end of what comes
+        ready: list[Any] = wait(list(running))
+        for here in ready:
+            name, process = running[here]
+            try:
+                kind, content = here.recv()
+            except EOFError:
+                del running[here]
+                process.join()
+                if process.exitcode:
                     done = f"after {outcomes[name][-1].name}" if outcomes[name] else "before its first case"
-                    skipped[name] = f"its process ended with status {process.exitcode} {done}"
-                    del running[name]
-            continue
-        if kind == "outcome":
-            outcomes[name].append(content)
-            progress(name, len(outcomes[name]), total)
-        elif kind == "versions":
-            versions[name] = content
-        else:
-            if kind == "skipped":
-                skipped[name] = content
-            running.pop(name).join()
-    return Report([o for name in names for o in outcomes[name]], versions, skipped)
+                    report.crashed[name] = f"its process ended with status {process.exitcode} {done}"
+                continue
+            if kind == "outcome":
+                outcomes[name].append(content)
+                progress(name, len(outcomes[name]), total)
+            else:
+                getattr(report, kind)[name] = content
+    report.outcomes.extend(outcome for name in names for outcome in outcomes[name])
+    return report
 
 
 def _compute_exact_answers(cases: tuple[Case, ...], dtypes: Collection[str], progress: Progress) -> None:
@@ -73,9 +74,8 @@ def _work(name: str, cases: list[str], dtypes: Collection[str], results: Any) ->
     try:
         found = implementation(name)
     except Unsupported as reason:
-        results.put((name, "skipped", str(reason)))
+        results.send(("skipped", str(reason)))
         return
-    results.put((name, "versions", found.versions))
+    results.send(("versions", found.versions))
     for outcome in sweep(found, tuple(BY_NAME[case] for case in cases), dtypes):
-        results.put((name, "outcome", outcome))
-    results.put((name, "done", None))
+        results.send(("outcome", outcome))

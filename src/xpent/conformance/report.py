@@ -47,6 +47,10 @@ class Report:
         One for every implementation, case and dtype.
     versions : dict
         Of each implementation's library and whatever else it uses.
+    skipped : dict
+        What could not be asked, as it is not installed or has no device, with the reason.
+    crashed : dict
+        Whose process ended before its last case, and how.
     machine : str
         Where it ran.
     date : str
@@ -55,14 +59,16 @@ class Report:
 
     outcomes: list[Outcome]
     versions: dict[str, str] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)  # what could not be asked, with the reason
+    skipped: dict[str, str] = field(default_factory=dict)
+    crashed: dict[str, str] = field(default_factory=dict)
     machine: str = field(default_factory=lambda: f"{platform.machine()} {platform.system()}, {os.cpu_count()} CPUs")
     date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
 
     @property
     def holds(self) -> bool:
-        """Whether all outcomes are what was expected."""
-        return all(outcome.holds for outcome in self.outcomes)
+        """Whether something was asked, and all outcomes are what was expected."""
+        is_asked = any(outcome.status != UNSUPPORTED for outcome in self.outcomes)
+        return is_asked and not self.crashed and all(outcome.holds for outcome in self.outcomes)
 
     @property
     def implementations(self) -> list[str]:
@@ -93,8 +99,8 @@ class Report:
     def to_json(self) -> str:
         """All of it, for machines."""
         outcomes = [{**asdict(o), "name": o.name, "holds": o.holds} for o in self.outcomes]
-        head = {name: getattr(self, name) for name in ("holds", "date", "machine", "versions", "skipped")}
-        return json.dumps({**head, "outcomes": _finite(outcomes)}, indent=2)
+        head = {name: getattr(self, name) for name in ("holds", "date", "machine", "versions", "skipped", "crashed")}
+        return json.dumps({**head, "outcomes": _finite(outcomes)}, indent=2, allow_nan=False)
 
 
 def standing(cell: Cell) -> str:
@@ -125,7 +131,7 @@ def verdict(report: Report) -> str:
     """All of it in a sentence."""
     counts = Counter((o.is_wrong, o.holds) for o in report.outcomes if o.status != UNSUPPORTED)
     asked, expected = counts.total(), counts[True, True]
-    if not asked:
+    if not asked and not report.crashed:
         return "Nothing was asked."
     if report.holds:
         parts = [f"{asked - expected} of {asked} checks hold" if expected else f"All {asked} checks hold"]
@@ -133,6 +139,7 @@ def verdict(report: Report) -> str:
         parts = [f"{counts[True, False]} of {asked} checks fail"] if counts[True, False] else []
     parts += [f"{counts[False, False]} of {asked} should fail and do not"] if counts[False, False] else []
     parts += [f"{expected} fail as expected"] if expected else []
+    parts += [f"{name} crashed" for name in report.crashed]
     return f"{', '.join(parts)}."
 
 

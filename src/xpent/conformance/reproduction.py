@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 
 from xpent.conformance.dtypes import Numbers
 from xpent.conformance.expected import QUANTITIES
-from xpent.conformance.libraries import Unsupported
 from xpent.conformance.trial import Trial
 
 FEW = 60  # numbers that one still reads
@@ -21,48 +19,43 @@ NAMES = {
 
 def reproduction(trial: Trial, message: str) -> str:
     """Imports, arrays, and the calls whose answers are wrong; the message as a comment."""
-    if trial.case.category == "training":
+    case, library = trial.case, trial.library
+    if case.category == "training":
         return ""
-    names = NAMES.get(trial.case.function, ("x",))
-    wrong = [q for q in trial.case.quantities if re.search(rf"(^|; ){q}(\[[\d, ]*\])? (is|has) ", message)] or ["value"]
-    lines = [trial.library.imports, trial.implementation.source_of(trial.case.function)]
-    values = trial.case.arrays_in(trial.dtype)
-    if any(value.size > FEW for value in values):
-        lines.append("from xpent.conformance.cases import BY_NAME")
-        numbers = (
-            f"{', '.join(names)}{',' * (len(names) == 1)} = BY_NAME[{trial.case.name!r}].arrays_in({trial.dtype!r})"
-        )
-        lines += [numbers]
+    names = NAMES.get(case.function, ("x",))
+    wrong = [q for q in case.quantities if re.search(rf"(^|; ){q}(\[[\d, ]*\])? (is|has|raises) ", message)] or [
+        "value"
+    ]
+    lines = [library.imports, trial.implementation.source_of(case.function)]
+    arrays = dict(zip(names, case.arrays_in(trial.dtype), strict=True))
+    if any(array.size > FEW for array in arrays.values()) or case.layout != "C":
         lines += [
-            f"{name} = {trial.library.spelt(name, _dtype(v, trial))}" for name, v in zip(names, values, strict=True)
+            "from xpent.conformance.cases import BY_NAME",
+            "from xpent.conformance.libraries import library",
+            f"case, on = BY_NAME[{case.name!r}], library({library.name!r}, {library.device!r})",
+            f"{', '.join(names)}{',' * (len(names) == 1)} = case.arrays_on(on, {trial.dtype!r})",
         ]
-    else:
-        lines += [f"{name} = {_literal(v, trial)}" for name, v in zip(names, values, strict=True)]
+        arrays = {}
+    given = {name: value for name, value in case.options_in(trial.dtype).items() if name != "reduction"}
+    arrays |= {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+    lines += [f"{name} = {_literal(array, trial)}" for name, array in arrays.items()]
     for quantity in wrong:
         kind, moved = QUANTITIES[quantity]
-        moved = moved if isinstance(moved, str) else names[moved]
-        try:
-            reduction = trial.reduction(quantity)
-        except Unsupported:
-            reduction = None
-        options = {**trial.case.options_in(trial.dtype)}
-        if reduction is not None and trial.implementation.takes(trial.case.function, "reduction"):
-            options["reduction"] = reduction
-        spelt = "".join(f", {name}={_option(value, trial)}" for name, value in options.items())
-        call = f"{trial.case.function}({', '.join(names)}{spelt})"
+        options = {name: name if name in arrays else repr(value) for name, value in given.items()}
+        options |= {name: repr(value) for name, value in trial.reduced(quantity).items()}
+        spelt = "".join(f", {name}={value}" for name, value in options.items())
+        g = case.cotangent_in(trial.dtype)
         words = {
-            "call": call,
-            "call_of_moved": call.replace(f"{moved},", f"{moved}.requires_grad_(),", 1),
-            "function": trial.case.function,
+            "call": f"{case.function}({', '.join(names)}{spelt})",
+            "function": case.function,
             "arrays": ", ".join(names),
             "nones": "," + " None," * (len(names) - 1),
             "options": spelt,
-            "x": moved,
+            "x": moved if isinstance(moved, str) else names[moved],
+            "g": library.ones if g is None else f"{_literal(g, trial)}{library.like_value}",
+            "v": _literal(case.tangent_in(trial.dtype), trial) if kind in ("jvp", "hvp") else "",
         }
-        g = trial.case.cotangent_in(trial.dtype)
-        words["g"] = trial.library.ones if g is None else f"{_literal(g, trial)}{trial.library.like_value}"
-        words["v"] = _literal(trial.case.tangent_in(trial.dtype), trial) if kind in ("jvp", "hvp") else ""
-        template = trial.library.lines if kind == "value" else getattr(trial.derivatives, "lines", {})
+        template = library.lines if kind == "value" else getattr(trial.derivatives, "lines", {})
         lines += [line.format(**words) for line in template.get(kind, ())]
     return "\n".join([*lines, *(f"# {line}" for line in message.split("; "))])
 
@@ -75,7 +68,3 @@ def _literal(values: Numbers, trial: Trial) -> str:
     text = f"np.zeros({values.shape})" if values.size == 0 else repr(values.tolist())
     text = re.sub("nan|inf", r"float('\g<0>')", text).replace("], [", "],\n    [")
     return trial.library.spelt(text, _dtype(values, trial))
-
-
-def _option(value: Any, trial: Trial) -> str:
-    return _literal(value, trial) if isinstance(value, np.ndarray) else repr(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ def check(
         What to ask it; everything by default.
     expected_failures : mapping, optional
         Reasons by case, or by case and dtype: ``{"margin-20": "...", "label-C[float32]": "..."}``. One that does not
-        fail is a surprise, as a failure that is not expected is.
+        fail, in each dtype it covers, is a surprise, as a failure that is not expected is. To raise is to fail.
     progress : function, optional
         Called with every outcome as it comes.
     **how
@@ -64,9 +65,10 @@ def check(
     offset+1e3[float64] value is nan instead of 3.5383222036512323
     """
     implementation = _implementation(function, how)
-    check_expected(expected_failures or {})
+    selected = select(categories, cases)
+    check_expected(expected_failures or {}, implementation, selected)
     outcomes = []
-    for outcome in sweep(implementation, select(categories, cases), check_dtypes(dtypes), expected_failures):
+    for outcome in sweep(implementation, selected, check_dtypes(dtypes), expected_failures):
         outcomes.append(outcome)
         if progress is not None:
             progress(outcome)
@@ -114,17 +116,20 @@ def parametrize(
     import pytest
 
     implementation, expected = _implementation(function, how), expected_failures or {}
-    check_expected(expected)
+    selected = select(categories, cases)
+    check_expected(expected, implementation, selected)
     check_dtypes(dtypes)
 
     def parameter(case: Case, dtype: str) -> Any:
         reason = expected.get(f"{case.name}[{dtype}]", expected.get(case.name))
         marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError)]
-        return pytest.param(lambda: _assert_right(implementation, case, dtype), id=f"{case.name}-{dtype}", marks=marks)
+        return pytest.param(
+            functools.partial(_assert_right, implementation, case, dtype), id=f"{case.name}-{dtype}", marks=marks
+        )
 
     asked = [
         parameter(case, dtype)
-        for case in select(categories, cases)
+        for case in selected
         for dtype in case.dtypes
         if dtype in dtypes and Trial(implementation, case, dtype).reason_against() is None
     ]
@@ -134,6 +139,7 @@ def parametrize(
 def _assert_right(implementation: Implementation, case: Case, dtype: str) -> None:
     import pytest
 
+    __tracebackhide__ = True
     outcome = judge(implementation, case, dtype)
     if outcome.status == UNSUPPORTED:
         pytest.skip(outcome.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def target(
         What is to be judged. It claims what it has parameters for, and all else, see ``lacks``.
     library : str
         Whose arrays it takes and which differentiates it: "numpy", "torch", "jax" or the import name of another
-        namespace of the array API standard.
+        namespace of the array API standard. JAX runs it under ``jit``, with 64-bit types enabled in the process.
     device : str
         As the library names it.
     signature : {"xpent", "torch", "optax"}
@@ -54,7 +55,7 @@ def target(
     Raises
     ------
     ValueError
-        If there is no such signature, function to compute, or claim.
+        If there is no such signature, function to compute, claim or device.
     Unsupported
         If the library is not installed.
 
@@ -76,6 +77,8 @@ def target(
     for claim in lacks or {}:
         if claim not in CLAIMS:
             raise ValueError(f"nothing is asked that {claim!r} could take back; there are {', '.join(sorted(CLAIMS))}")
+    if signature != "xpent" and computes != "cross_entropy":
+        raise ValueError(f"signature {signature!r} is that of a cross_entropy, not of {computes}")
     adapt = signatures.SIGNATURES[signature]
     on = libraries.library(library, device)
     not_promised = {} if library == "numpy" else {"bits of a row": f"{library} may add in any order"}
@@ -108,6 +111,8 @@ def load(path: str) -> Callable[..., Any]:
 def _source(name: str, function: Callable[..., Any], signature: str) -> list[str]:
     module, own_name = getattr(function, "__module__", "__main__"), getattr(function, "__name__", "function")
     lines = [f"from {module} import {own_name} as {name}"]
+    if getattr(sys.modules.get(module), own_name, None) is not function:
+        lines = [f"# {name} is the function that was checked, {function!r}"]
     if signature != "xpent":
         lines += ["from xpent.conformance import signatures", f"{name} = signatures.{signature}({name})"]
     return lines

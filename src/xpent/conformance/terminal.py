@@ -44,6 +44,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     _print_surprises(report, console)
     for name, reason in report.skipped.items():
         _say(console, (f"{name} is skipped: ", "yellow"), reason)
+    for name, reason in report.crashed.items():
+        _say(console, (f"{name} crashed: ", "bold red"), reason)
     for reasons, names in _grouped((name, _reasons(report, name)) for name in report.implementations):
         _say(console, f"Not asked of {names}: ", (reasons, "dim"))
     _say(console, "\n", (verdict(report), "bold green" if report.holds else "bold red"), "\n")

@@ -51,51 +51,61 @@ class Trial:
 
     def asarray(self, values: Numbers) -> Any:
         """An array of the library, floats in the dtype of the trial."""
-        dtype = self.dtype if values.dtype.kind == "f" else str(values.dtype)
-        if self.case.layout != "C" and values.ndim > 1:
-            return self.library.laid_out(values, dtype, self.case.layout)
-        return self.library.asarray(values, dtype)
+        return self.case.array_on(self.library, values, self.dtype)
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
         """The arguments."""
-        return tuple(self.asarray(array) for array in self.case.arrays_in(self.dtype))
+        return self.case.arrays_on(self.library, self.dtype)
 
     def options(self, quantity: str) -> dict[str, Any]:
         """The options, with the reduction."""
-        options = self.case.options_in(self.dtype)
-        if "cross_entropy" in self.case.function:
-            options["reduction"] = self.reduction(quantity)
-            if not self.implementation.takes(self.case.function, "reduction"):
-                del options["reduction"]
+        options = {name: v for name, v in self.case.options_in(self.dtype).items() if name != "reduction"}
+        options |= self.reduced(quantity)
         return {name: self.asarray(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
 
-    def compute(self, quantity: str, arrays: tuple[Any, ...] | None = None) -> Any:
+    def reduced(self, quantity: str) -> dict[str, Any]:
+        """The reduction as an option, where there is one."""
+        has_option = "cross_entropy" in self.case.function and self.implementation.takes(
+            self.case.function, "reduction"
+        )
+        return {"reduction": self.reduction(quantity)} if has_option else {}
+
+    def compute(self, quantity: str, arrays: tuple[Any, ...] | None = None) -> Numbers:
         """What the implementation answers."""
         if quantity in self.implementation.lacks:
             raise Unsupported(self.implementation.lacks[quantity])
         arrays = self.arrays if arrays is None else arrays
         options, (kind, moved) = self.options(quantity), QUANTITIES[quantity]
-        if kind == "value":
-            return self.ask(self.library.call, self.function, arrays, options)
-        if kind == "vjp":
-            g = self.case.cotangent_in(self.dtype)
-            value, gradient = self.ask(self.vjp, arrays, options, moved, None if g is None else self.asarray(g))
-            return value if quantity == "value with gradient" else gradient
-        v = self.asarray(self.case.tangent_in(self.dtype))
-        return self.ask(getattr(self.derivatives, kind), self.function, arrays, options, v)
-
-    def vjp(self, arrays: tuple[Any, ...], options: dict[str, Any], moved: Moved, cotangent: Any) -> tuple[Any, Any]:
-        """Value and gradient."""
-        return tuple(self.derivatives.vjp(self.function, arrays, options, moved, cotangent))
-
-    def ask(self, function: Function, *arguments: Any) -> Any:
-        """What the implementation answers, as NumPy arrays; what it raises is told from errors of the kit."""
         try:
-            answer = function(*arguments)
-            if isinstance(answer, tuple):
-                return tuple(self.library.to_numpy(part) for part in answer)
-            return self.library.to_numpy(answer)
+            if kind == "vjp":
+                g = self.case.cotangent_in(self.dtype)
+                value, gradient = self.vjp(arrays, options, moved, None if g is None else self.asarray(g))
+                return value if quantity == "value with gradient" else gradient
+            if kind == "value":
+                return self._ask(self.library.call, self.function, arrays, options)
+            v = self.asarray(self.case.tangent_in(self.dtype))
+            return self._ask(getattr(self.derivatives, kind), self.function, arrays, options, v)
+        except Raised as raised:
+            raise Raised(f"{quantity} raises {raised}") from raised.__cause__
+
+    def vjp(
+        self, arrays: tuple[Any, ...], options: dict[str, Any], moved: Moved, cotangent: Any
+    ) -> tuple[Numbers, Numbers]:
+        """Value and gradient."""
+
+        def pair() -> Any:
+            value, gradient = self.derivatives.vjp(self.function, arrays, options, moved, cotangent)
+            parts.append(self.library.to_numpy(gradient))
+            return value
+
+        parts: list[Numbers] = []
+        return self._ask(pair), parts[0]
+
+    def _ask(self, function: Function, *arguments: Any) -> Numbers:
+        """What the implementation answers, in NumPy; what it raises is told from errors of the kit."""
+        try:
+            return self.library.to_numpy(function(*arguments))
         except Unsupported:
             raise
         except Exception as error:

@@ -58,7 +58,11 @@ class Expected:
             difference = abs((answer - self.exact) - self.rest)
             units = np.where(difference <= SMALLEST[dtype], 0.0, difference / (EPSILON[dtype] / 2 * self.scale))
             units = np.where(is_finite, units, np.where(is_same, 0.0, np.nan))
-            return units, units / self.units
+            return units, units / self.allowed(dtype)
+
+    def allowed(self, dtype: str) -> Numbers:
+        """How many units an error may have; never more than an eighth of the answer, as few digits as the dtype has."""
+        return np.minimum(self.units, 0.125 / (EPSILON[dtype] / 2))
 
 
 def spread(x: Numbers) -> Numbers:

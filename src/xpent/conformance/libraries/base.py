@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -33,11 +32,15 @@ class Library:
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         self.name, self.device = name, device
+        try:
+            self.asarray(np.zeros(1), "float32")
+        except Exception as error:
+            raise ValueError(f"{name} makes no array on {device!r}: {error}") from error
 
     @property
     def version(self) -> str:
         """Of the package installed."""
-        return version(self.name.partition(".")[0].replace("_", "-"))
+        return str(getattr(importlib.import_module(self.name.partition(".")[0]), "__version__", "unknown"))
 
     @property
     def xp(self) -> Any:
@@ -51,6 +54,8 @@ class Library:
 
     def asarray(self, values: Numbers, dtype: str) -> Any:
         """An array of the library on its device, of numbers that are exact in the dtype."""
+        if self.device != "cpu":
+            raise ValueError("the kit knows how to name a device to torch and JAX alone")
         return self.xp.asarray(np.array(values), dtype=getattr(self.xp, dtype))
 
     def to_numpy(self, array: Any) -> Numbers:
@@ -58,11 +63,16 @@ class Library:
         for method in ("get", "compute"):  # of CuPy and Dask
             array = getattr(array, method)() if hasattr(array, method) else array
         array = np.array(array)
+        if array.dtype.kind in "cOSUM":
+            raise TypeError(f"the answer is of {array.dtype}, not of real numbers")
         return array if array.dtype.kind in "biu" else array.astype(np.float64)  # type: ignore[no-any-return]
 
     def laid_out(self, values: Numbers, dtype: str, layout: str) -> Any:
         """An array that lies in memory in another way."""
         raise Unsupported(f"{self.name} does not say how arrays lie in memory")
+
+    def forget(self) -> None:
+        """Trace every function anew, where they are traced."""
 
     def call(self, function: Function, arrays: Arrays, options: Options) -> Any:
         """The value of a function."""

@@ -32,8 +32,8 @@ class Jax(Library):
         return f"jnp.asarray({values}, dtype=jnp.{dtype})"
 
     def __init__(self, name: str, device: str = "cpu") -> None:
-        super().__init__(name, device)
         jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+        super().__init__(name, device)
 
     @property
     def xp(self) -> Any:
@@ -43,6 +43,10 @@ class Jax(Library):
     def asarray(self, values: Numbers, dtype: str) -> Any:
         """An array on the device."""
         return jax.device_put(self.xp.asarray(values, dtype=dtype), jax.devices(self.device)[0])
+
+    def forget(self) -> None:
+        """Trace every function anew."""
+        _compiled.cache_clear()
 
     def call(self, function: Function, arrays: Arrays, options: Options) -> Any:
         """The value of a function."""

@@ -22,6 +22,8 @@ class NumPy(Library):
 
     def asarray(self, values: Numbers, dtype: str) -> Any:
         """An array of its own that cannot be written to."""
+        if self.device != "cpu":
+            raise ValueError("NumPy has the CPU alone")
         array = np.array(values, dtype=dtype)
         array.flags.writeable = False
         return array

@@ -19,12 +19,14 @@ class Torch(Library):
     lines: Mapping[str, tuple[str, ...]] = {
         "value": ("print({call})",),
         "vjp": (
-            "value = {call_of_moved}",
+            "{x}.requires_grad_()",
+            "value = {call}",
             "print(torch.autograd.grad(value, {x}, {g})[0])",
         ),
         "jvp": ("print(torch.func.jvp(lambda {x}: {call}, ({x},), ({v},))[1])",),
         "hvp": (
-            "(gradient,) = torch.autograd.grad({call_of_moved}.sum(), {x}, create_graph=True)",
+            "{x}.requires_grad_()",
+            "(gradient,) = torch.autograd.grad({call}.sum(), {x}, create_graph=True)",
             "print(torch.autograd.grad(gradient, {x}, {v})[0])",
         ),
     }
@@ -41,6 +43,8 @@ class Torch(Library):
     def to_numpy(self, array: Any) -> Numbers:
         """The same numbers in a NumPy array of its own, floats as float64."""
         array = array.detach().cpu()
+        if array.is_complex():
+            raise TypeError(f"the answer is of {array.dtype}, not of real numbers")
         return np.array((array.double() if array.is_floating_point() else array).numpy())
 
     def laid_out(self, values: Numbers, dtype: str, layout: str) -> Any:
