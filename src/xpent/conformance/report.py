@@ -134,7 +134,8 @@ def verdict(report: Report) -> str:
     if not asked and not report.crashed:
         return "Nothing was asked."
     if report.holds:
-        parts = [f"{asked - expected} of {asked} checks hold" if expected else f"All {asked} checks hold"]
+        all_of_them = f"All {asked} checks hold" if asked > 1 else "The one check holds"
+        parts = [f"{asked - expected} of {asked} checks hold" if expected else all_of_them]
     else:
         parts = [f"{counts[True, False]} of {asked} checks fail"] if counts[True, False] else []
     parts += [f"{counts[False, False]} of {asked} should fail and do not"] if counts[False, False] else []
