@@ -63,6 +63,12 @@ def _kind(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
+def is_numpy(value: Any) -> bool:
+    """Whether the value is an array of NumPy."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
 def is_torch(value: Any) -> bool:
     """Whether the value is a torch tensor, without the cache of array-api-compat, which torch.compile warns of."""
     torch = sys.modules.get("torch")
@@ -112,25 +118,80 @@ def class_indices(x: Array) -> Array:
     return namespace(x).arange(x.shape[-1], dtype=index_dtype(x), device=_device(x))
 
 
+def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+    """An array to be written to, on the device of another."""
+    return namespace(like).empty(shape, dtype=dtype, device=_device(like))
+
+
 def contiguous(x: Array) -> Array:
     """C order and native bytes on NumPy, whose sums follow the layout: a row's bits must depend on that row alone."""
-    if is_torch(x) or not array_api_compat.is_numpy_array(x):
+    if not is_numpy(x):
         return x
     return sys.modules["numpy"].require(x, x.dtype.newbyteorder("="), "CA")
 
 
-def exp_terms(x: Array) -> tuple[Array, Array, float]:
+def take(x: Array, index: Array) -> Array:
+    """The entry of each row at its index, (..., 1); ``index`` is (..., 1), the rows are (..., C)."""
+    if is_torch(x):
+        return sys.modules["torch"].gather(x, -1, index)
+    if not is_numpy(x):
+        return namespace(x).sum(namespace(x).where(class_indices(x) == index, x, 0), axis=-1, keepdims=True)
+    if x.ndim == 2:
+        return x[_row_numbers(x), index[:, 0]][:, None]
+    return sys.modules["numpy"].take_along_axis(x, index, -1)
+
+
+def put(x: Array, index: Array, value: Array | float) -> Array:
+    """The rows with the entry at each index replaced by that row's value; in ``x`` itself where that is possible.
+
+    Compilers fuse a comparison with all indices into what is done with the rows anyway; elsewhere it costs a pass.
+    """
+    if not (are_eager(x, index, value) if is_array(value) else are_eager(x, index)):
+        return namespace(x).where(class_indices(x) == index, value, x)
+    if is_torch(x):
+        return x.scatter_(-1, index, value)
+    if x.ndim == 2:
+        x[_row_numbers(x), index[:, 0]] = value[:, 0] if is_array(value) else value
+    else:
+        sys.modules["numpy"].put_along_axis(x, index, value, -1)
+    return x
+
+
+def _row_numbers(x: Array) -> Array:
+    return sys.modules["numpy"].arange(x.shape[0])
+
+
+def first_maximum(x: Array) -> tuple[Array, Array]:
+    """The maximum of each row and the index of its first occurrence, (..., 1); no class in a row that holds NaN."""
+    xp = namespace(x)
+    if is_numpy(x) or is_torch(x):
+        index = xp.argmax(x, axis=-1, keepdims=True)
+        return take(x, index), index
+    maximum = xp.max(x, axis=-1, keepdims=True)
+    classes = class_indices(x)
+    return maximum, xp.min(xp.where(x == maximum, classes, x.shape[-1]), axis=-1, keepdims=True)
+
+
+def exp_terms(x: Array, *, overwrite: bool) -> tuple[Array, Array, float]:
     """exp(x) for x <= 0, and terms to be summed in its place with the unit they are in.
 
     XLA on a CPU flushes subnormal numbers to zero, which is fine for one exp(x) but not for a sum of many of them:
     there the terms are (2**32 exp(x / 2))**2, in units of 2**-64.
     """
-    exp = namespace(x).exp
     if not is_jax(x):
-        terms = exp(x)
+        terms = namespace(x).exp(x, out=x) if overwrite and are_eager(x) else namespace(x).exp(x)
         return terms, terms, 1.0
-    root = exp(0.5 * x)
+    root = namespace(x).exp(0.5 * x)
     return root * root, (2.0**32 * root) * (2.0**32 * root), 2.0**-64
+
+
+def are_eager(*arrays: Array) -> bool:
+    """Whether what is made of arrays is evaluated at once, can be written to and is not recorded by autograd."""
+    if is_torch(arrays[0]):
+        from xpent._backends import torch
+
+        return torch.are_eager(*arrays)
+    return is_numpy(arrays[0])
 
 
 def visible(x: Array) -> Array | None:
@@ -143,8 +204,13 @@ def visible(x: Array) -> Array | None:
         from xpent._backends import jax
 
         return jax.visible(x)
-    is_eager = array_api_compat.is_numpy_array(x) or array_api_compat.is_array_api_strict_namespace(namespace(x))
-    return x if is_eager else None
+    return x if is_numpy(x) or array_api_compat.is_array_api_strict_namespace(namespace(x)) else None
+
+
+def is_known_true(x: Array) -> bool:
+    """Whether all entries are true, as far as that can be seen for free."""
+    seen = visible(x)
+    return seen is not None and bool(namespace(seen).all(seen))
 
 
 def to_int(x: Array) -> int:

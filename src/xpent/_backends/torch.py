@@ -13,14 +13,23 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from xpent._backends.arrays import Array
 
-__all__ = ["apply", "visible", "xp"]
+__all__ = ["apply", "are_eager", "visible", "xp"]
 
 
 def visible(x: torch.Tensor) -> torch.Tensor | None:
     """The tensor if it is a plain one on the CPU, neither traced nor vmapped, else None."""
-    is_plain = not torch.compiler.is_compiling() and type(x) is torch.Tensor and x.device.type == "cpu"
+    return x if x.device.type == "cpu" and _is_plain(x) else None
+
+
+def are_eager(*arrays: torch.Tensor) -> bool:
+    """Whether what is made of tensors is evaluated at once and autograd does not record it."""
+    return not torch.is_grad_enabled() and all(_is_plain(array) for array in arrays)
+
+
+def _is_plain(x: torch.Tensor) -> bool:
+    is_plain = type(x) in (torch.Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
     is_traced = is_plain and is_in_torch_dispatch_mode()
-    return x if is_plain and not is_traced and not torch._C._functorch.is_functorch_wrapped_tensor(x) else None
+    return is_plain and not is_traced and not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 @dataclass(frozen=True, eq=False)

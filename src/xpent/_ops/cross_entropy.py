@@ -142,12 +142,11 @@ def cross_entropy(
         "class_weight": class_weight,
         "sample_weight": sample_weight,
         "ignore_index": ignore_index,
+        "is_checked": has_indices and check_indices(targets, classes, ignore_index),
         "label_smoothing": _number("label_smoothing", label_smoothing, 0.0, 1.0),
         "z_loss": _number("z_loss", z_loss, 0.0, float_info.max),
         "reduction": reduction,
         "normalizer": _check_normalizer(normalizer, reduction),
     }
-    if has_indices:
-        check_indices(targets, classes, ignore_index)
     is_scalar = reduction != "none" or len(axes) == logits.ndim
     return Call(CROSS_ENTROPY, (logits, targets), keywords, is_scalar)

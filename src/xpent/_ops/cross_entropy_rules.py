@@ -1,44 +1,83 @@
 """The rules of cross-entropy: value, gradient, second order, reductions.
 
-A row has logits x with maximum m, first attained at a, and targets q_j w_j >= 0 that sum to Q. With a taken out of the
-sum (rest = sum over j != a of exp(x_j - m), s = 1 + rest), every sum has terms of one sign, for an index too:
+A row has logits x with maximum m and targets q_j w_j >= 0 that sum to Q. One entry k, the class of an index or else the
+first maximum, is taken out of the sum (rest = sum over j != k of exp(x_j - m), z = x_k - m, s = rest + exp(z)), so that
+every sum has terms of one sign, and nothing cancels:
 
-    loss    = sum_j q_j w_j ((m - x_j) + log1p(rest))
-    d/dx_j  = p_j Q - q_j w_j                                          j != a, where p_j <= 1/2
-    d/dx_a  = (sum over k != a of q_k w_k - rest q_a w_a) / s          the same without p_a - 1
-    d/dq_j  = w_j ((m - x_j) + log1p(rest))
+    loss    = sum_j q_j w_j ((m - x_j) + log s)                        log s = log1p(rest + expm1(z))
+    d/dx_j  = p_j Q - q_j w_j                                          j != k, where p_j <= 1/2 or q_j w_j is no more
+    d/dx_k  = (exp(z) sum over j != k of q_j w_j - rest q_k w_k) / s   the same without p_k - 1
+    d/dq_j  = w_j ((m - x_j) + log s)
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
-from xpent._backends.arrays import Array, cast, namespace
+from xpent._backends.arrays import (
+    Array,
+    accumulation_dtype,
+    are_eager,
+    cast,
+    class_indices,
+    is_array,
+    namespace,
+    put,
+    take,
+)
 from xpent._backends.differentiable import Rule, Wanted
-from xpent._ops.layout import Axes, from_rows, keep_axes, logits_to_rows, of_rows, to_rows, total
+from xpent._ops.layout import (
+    Axes,
+    as_rows,
+    batch_shape,
+    broadcast_to_logits,
+    from_rows,
+    keep_axes,
+    logits_of_rows,
+    of_rows,
+    over_rows,
+    to_rows,
+    total,
+)
 from xpent._ops.softmax import LOGSUMEXP, SOFTMAX, centred, split
-from xpent._ops.targets import weigh
+from xpent._ops.targets import Targets, row_weights, targets_of_rows, weigh
 
 Tangents = tuple[Array | None, Array | None]
+Scale = Array | float
 
 
-class Rows(NamedTuple):
-    """All that the formulas need."""
+def _denominator(row_weight: Array | None, rows: int, reduction: str, normalizer: Array | float | None) -> Scale:
+    """What the sum of the losses is divided by; the mean of nothing is zero: 0 / inf."""
+    if isinstance(normalizer, float):
+        return normalizer
+    if normalizer is None and reduction != "mean":
+        return 1.0
+    if row_weight is None:
+        return normalizer if normalizer is not None else rows or math.inf
+    xp = namespace(row_weight)
+    denominator = xp.sum(row_weight) if normalizer is None else normalizer
+    is_nothing = ~xp.any(row_weight != 0.0)
+    return xp.where(is_nothing & (denominator == 0.0), math.inf, denominator)
 
-    x: Array  # logits, -inf for an impossible class, 0 in a row that is not counted; (..., C)
-    q: Array  # q_j w_j, smoothed, 0 in a row that is not counted; (..., C)
-    slope: Array  # d q_j w_j / d target_j; (C,)
-    is_counted: Array | None  # (..., 1), None for all
-    scale: Array  # sample weight over denominator, NaN for an index that names no class; (..., 1)
-    denominator: Array | float
-    denominator_slope: Array | None  # d denominator / d target_j, None where it does not depend on the targets
-    z_loss: float
+
+class Problem(NamedTuple):
+    """The arrays of a call, which are walked together, and what all rows share."""
+
+    arrays: tuple[Array | None, ...]  # logits, where, distributions, indices, weights of indices, scale
+    scale: Scale  # of rows that have none of their own
+    denominator: Scale
+    sample_weight: Array | None
     axes: Axes
+    class_weight: Array | None
+    label_smoothing: float
+    z_loss: float
     is_reduced: bool
+    depends_on_targets: bool  # whether the denominator does
 
 
-def _rows(
+def _pose(
     logits: Array,
     targets: Array,
     *,
@@ -47,83 +86,145 @@ def _rows(
     class_weight: Array | None,
     sample_weight: Array | None,
     ignore_index: int | None,
+    is_checked: bool,
     label_smoothing: float,
     z_loss: float,
     reduction: str,
     normalizer: Array | float | None,
-) -> Rows:
-    x = logits_to_rows(logits, axes, where)
-    t = weigh(
+) -> Problem:
+    xp, dtype = namespace(logits), accumulation_dtype(logits)
+    index, index_weight, sample, is_valid = weights = weigh(
         targets,
-        x,
+        logits,
         axes,
         class_weight=class_weight,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
+        is_checked=is_checked,
     )
-    if t.is_counted is not None:
-        x = namespace(x).where(t.is_counted, x, 0.0)
-    denominator = _denominator(t.row_weight, reduction, normalizer)
+    if is_array(normalizer):
+        normalizer = cast(normalizer, dtype)
     is_mean_of_weights = reduction == "mean" and normalizer is None
-    return Rows(
-        x,
-        t.weight,
-        t.slope,
-        t.is_counted,
-        t.sample_weight / denominator,
+    row_weight = None
+    if is_mean_of_weights or is_array(normalizer):
+        row_weight = row_weights(weights, targets, logits, axes, class_weight)
+    denominator = _denominator(row_weight, math.prod(batch_shape(logits.shape, axes)), reduction, normalizer)
+    scale = None
+    if sample is not None or is_valid is not None:
+        scale = (xp.ones_like(index, dtype=dtype) if sample is None else sample) / denominator
+        scale = scale if is_valid is None else xp.where(is_valid, scale, math.nan)
+    distributions = targets if index is None else None
+    return Problem(
+        (logits, broadcast_to_logits(where, logits), distributions, index, index_weight, scale),
+        1.0 / denominator,
         denominator,
-        t.row_weight_slope if is_mean_of_weights else None,
-        z_loss,
+        sample,
         axes,
+        class_weight,
+        label_smoothing,
+        z_loss,
         is_reduced=reduction != "none",
+        depends_on_targets=is_mean_of_weights and class_weight is not None and index is None,
     )
 
 
-def _denominator(row_weight: Array, reduction: str, normalizer: Array | float | None) -> Array | float:
-    xp = namespace(row_weight)
-    if isinstance(normalizer, float):
-        return normalizer
-    if normalizer is None and reduction != "mean":
-        return 1.0
-    denominator = xp.sum(row_weight) if normalizer is None else cast(normalizer, row_weight.dtype)
-    # The mean of nothing is zero: 0 / inf.
-    is_nothing = ~xp.any(row_weight != 0.0)
-    return xp.where(is_nothing & (denominator == 0.0), math.inf, denominator)
+def _enter(problem: Problem, x: Array, mask: Array | None, *of_targets: Array | None) -> tuple[Array, Targets]:
+    """Rows of logits, 0 in a row that is not counted, and their targets."""
+    x = logits_of_rows(x, mask)
+    targets = targets_of_rows(
+        x, *of_targets, class_weight=problem.class_weight, label_smoothing=problem.label_smoothing
+    )
+    return x if targets.is_counted is None else namespace(x).where(targets.is_counted, x, 0.0), targets
 
 
-def _z(rows: Rows) -> Array:
+def _slope(problem: Problem) -> Array | float:
+    """d q_j w_j / d target_j, one for all classes or (C,)."""
+    share, w = 1.0 - problem.label_smoothing, problem.class_weight
+    return share if w is None else share * cast(w, accumulation_dtype(problem.arrays[0]))
+
+
+def _z(problem: Problem, targets: Targets) -> Array | float:
     """z_loss of a row that has a target, (..., 1)."""
-    xp = namespace(rows.q)
-    return rows.z_loss * xp.astype(xp.any(rows.q != 0.0, axis=-1, keepdims=True), rows.q.dtype)
+    value, dense = targets.value, targets.dense
+    if not is_array(value) and value:
+        return problem.z_loss
+    has_target = value != 0.0
+    if dense is not None:
+        has_target = namespace(dense).any(dense != 0.0, axis=-1, keepdims=True) | has_target
+    return problem.z_loss * cast(has_target, value.dtype if dense is None else dense.dtype)
 
 
-def _loss_and_gradient(logits: Array, targets: Array, *, wanted: Wanted, **keywords: Any) -> tuple[Array, ...]:
-    xp = namespace(logits)
-    rows = _rows(logits, targets, **keywords)
-    peak = split(rows.x)
-    s, log_s = 1.0 + peak.rest, xp.log1p(peak.rest)
-    surprise, log_sum = log_s - peak.shifted, peak.maximum + log_s
+def _weighed(q: Array | float, loss: Array) -> Array:
+    """q * loss, where 0 times an infinite loss is 0."""
+    if not is_array(q):
+        return q * loss if q else namespace(loss).zeros_like(loss)
+    return namespace(loss).where(q == 0.0, 0.0, q * loss)
 
-    loss = total(xp.where(rows.q == 0.0, 0.0, rows.q * surprise))
-    if rows.z_loss:
-        loss = loss + _z(rows) * log_sum * log_sum
-    loss = (rows.scale * loss)[..., 0]
-    loss = xp.sum(loss) if rows.is_reduced else loss
 
-    gradients = {}
+def _of_rows(problem: Problem, wanted: Wanted, cotangent: Array | None, *arrays: Array | None) -> tuple[Array, ...]:
+    """Loss of every row, and its gradients times a cotangent, the last array or one for all rows."""
+    *arrays, cotangent_of_row = arrays
+    x, targets = _enter(problem, *arrays)
+    xp, scale = namespace(x), problem.scale if arrays[-1] is None else arrays[-1]
+    dense, value = targets.dense, targets.value
+    peak = split(x, targets.index, keeps_shifted=dense is not None or 1 in wanted)
+    s, log_s = peak.sum, peak.log_sum
+    surprise = None if peak.shifted is None else log_s - peak.shifted
+
+    loss = None if targets.index is None else _weighed(value, log_s - peak.z)
+    if dense is not None:
+        spread = total(_weighed(dense, surprise))
+        loss = spread if loss is None else loss + spread
+    if problem.z_loss:
+        z, log_sum = _z(problem, targets), peak.maximum + log_s
+        loss = loss + z * log_sum * log_sum
+    outputs = [scale * loss]
+
+    cotangent = cotangent if cotangent_of_row is None else cotangent_of_row
+    scale = scale if cotangent is None else scale * cotangent
     if 0 in wanted:
-        p = peak.exp / s
-        others = total(xp.where(peak.is_first, 0.0, rows.q))
-        slope_of_z = 2.0 * _z(rows) * log_sum if rows.z_loss else 0.0
-        at_first = (others + slope_of_z - peak.rest * rows.q) / s
-        gradient = xp.where(peak.is_first, at_first, p * (total(rows.q) + slope_of_z) - rows.q)
-        gradients[0] = from_rows(rows.scale * gradient, rows.axes, logits.shape)
+        at_pivot = -peak.rest * (value if dense is None else value + take(dense, peak.pivot))
+        level: Array | float = value
+        others: Array | float = 0.0
+        if dense is not None:
+            level = value + total(dense)
+            others = total(xp.where(class_indices(x) == peak.pivot, 0.0, dense))
+        if problem.z_loss:
+            slope = 2.0 * z * log_sum
+            level, others = level + slope, others + slope
+        if is_array(others):
+            at_pivot = at_pivot + xp.exp(peak.z) * others
+        gradient = peak.exp * (scale * level / s)
+        gradient = gradient if dense is None else gradient - scale * dense
+        outputs.append(put(gradient, peak.pivot, scale * at_pivot / s))
     if 1 in wanted:
-        gradient = rows.scale * xp.where(rows.slope == 0.0, 0.0, rows.slope * surprise)
-        if rows.denominator_slope is not None:
-            gradient = gradient - loss * rows.denominator_slope / rows.denominator
-        gradients[1] = from_rows(gradient, rows.axes, targets.shape)
+        outputs.append(_weighed(scale * _slope(problem), surprise))
+    return tuple(outputs)
+
+
+def _loss_and_gradient(
+    logits: Array, targets: Array, *, wanted: Wanted, cotangent: Array | None = None, **keywords: Any
+) -> tuple[Array, ...]:
+    """The loss, and gradients times a cotangent; without one in the dtype computed in, else in that of the array."""
+    problem = _pose(logits, targets, **keywords)
+    axes, primals = problem.axes, (logits, targets)
+    of_row, of_all = (None, cotangent) if problem.is_reduced else (cotangent, None)
+    order, dtype = tuple(sorted(wanted)), accumulation_dtype(logits)
+    dtypes = {i: dtype if cotangent is None else primals[i].dtype for i in order}
+    if problem.depends_on_targets:
+        dtypes[1] = dtype
+    outputs = [(batch_shape(logits.shape, axes), dtype), *[(primals[i].shape, dtypes[i]) for i in order]]
+    loss, *found = over_rows(
+        functools.partial(_of_rows, problem, order, of_all), (*problem.arrays, of_row), axes, outputs
+    )
+    loss = namespace(loss).sum(loss) if problem.is_reduced else loss
+    gradients = dict(zip(order, found, strict=True))
+    if 1 in wanted and problem.depends_on_targets:
+        rows = _rows(logits, targets, **keywords)
+        growth = loss * rows.denominator_slope / rows.denominator
+        gradients[1] = gradients[1] - from_rows(
+            growth if cotangent is None else cotangent * growth, axes, targets.shape
+        )
     return (loss, *[gradients[i] for i in wanted])
 
 
@@ -143,9 +244,12 @@ def _times(v: Array, gradient: Array) -> Array:
 
 def _gradient_product(g: Array, needed: Wanted, logits: Array, targets: Array, **keywords: Any) -> list[Array]:
     """The gradients times the cotangent of the loss."""
+    arrays = [array for array in (logits, targets, g, *keywords.values()) if is_array(array)]
+    if are_eager(*arrays):
+        return list(LOSS_AND_GRADIENT.value(logits, targets, wanted=needed, cotangent=g, **keywords)[1:])
     _, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=needed, **keywords)
     g = keep_axes(g, keywords["axes"]) if keywords["reduction"] == "none" else g
-    return [_times(g, gradient) for gradient in gradients]
+    return [_times(g, gradient) if i else g * gradient for i, gradient in zip(needed, gradients, strict=True)]
 
 
 def _vjp(cotangents: tuple[Array], needed: Wanted, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, ...]:
@@ -157,12 +261,50 @@ def _jvp(tangents: Tangents, logits: Array, targets: Array, **keywords: Any) -> 
     moving = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
     loss, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=moving, **keywords)
     rows = _rows(logits, targets, **keywords)
-    moved, pairs = _enter(tangents, rows), zip(moving, gradients, strict=True)
+    moved, pairs = _enter_tangents(tangents, rows), zip(moving, gradients, strict=True)
     change = sum([total(_times(moved[i], to_rows(gradient, rows.axes))) for i, gradient in pairs])[..., 0]
     return loss, namespace(loss).sum(change) if rows.is_reduced else change
 
 
-def _enter(tangents: Tangents, rows: Rows) -> tuple[Array, Array]:
+class Rows(NamedTuple):
+    """All that the second order needs."""
+
+    x: Array  # logits, -inf for an impossible class, 0 in a row that is not counted; (..., C)
+    q: Array  # q_j w_j, smoothed, 0 in a row that is not counted; (..., C)
+    z: Array | float  # z_loss of a row that has a target; (..., 1)
+    slope: Array  # d q_j w_j / d target_j; (..., 1) or (..., C)
+    is_counted: Array | None  # (..., 1), None for all
+    scale: Array  # sample weight over denominator, NaN for an index that names no class; (..., 1)
+    denominator: Scale
+    denominator_slope: Array | None  # d denominator / d target_j, None where it does not depend on the targets
+    axes: Axes
+    is_reduced: bool
+
+
+def _rows(logits: Array, targets: Array, **keywords: Any) -> Rows:
+    problem = _pose(logits, targets, **keywords)
+    xp, axes = namespace(logits), problem.axes
+    arrays = as_rows(problem.arrays, axes)
+    x, t = _enter(problem, *arrays)
+    q = xp.zeros_like(x) if t.dense is None else t.dense
+    if t.index is not None:
+        q = xp.where(class_indices(x) == t.index, q + t.value, q)
+    ones = xp.ones_like(x[..., :1])  # PyTorch rounds numbers of Python to float32 in forward mode within forward mode
+    slope, scale = ones * _slope(problem), ones * problem.scale if arrays[-1] is None else arrays[-1]
+    denominator_slope = None
+    if problem.depends_on_targets:
+        w, sample = cast(problem.class_weight, x.dtype), problem.sample_weight
+        weight = xp.zeros_like(x) + w if sample is None else sample[..., None] * w
+        denominator_slope = weight if t.is_counted is None else xp.where(t.is_counted, weight, 0.0)
+    if t.is_counted is not None:
+        scale = xp.where(t.is_counted, scale, 0.0)
+    return Rows(
+        x, q, _z(problem, t), slope, t.is_counted, scale, problem.denominator, denominator_slope, axes,
+        problem.is_reduced,
+    )  # fmt: skip
+
+
+def _enter_tangents(tangents: Tangents, rows: Rows) -> tuple[Array, Array]:
     """Rows of tangents; 0 where they do not move, in a row that is not counted and in an impossible class."""
     xp = namespace(rows.x)
     u, d = [
@@ -193,14 +335,14 @@ def _takes_part(rows: Rows) -> Array:
 def _hessian_product(tangents: Tangents, wanted: Wanted, logits: Array, targets: Array, **keywords: Any) -> list[Array]:
     xp = namespace(logits)
     rows = _rows(logits, targets, **keywords)
-    u, d = _enter(tangents, rows)
+    u, d = _enter_tangents(tangents, rows)
     p, b = of_rows(SOFTMAX, rows.x), rows.slope * d
     deviation = centred(u, rows.x)
     deviation = deviation - total(p * deviation)
     curvature, level = total(rows.q), total(b)
-    if rows.z_loss:
-        z = _z(rows)
-        curvature, level = curvature + 2.0 * z * of_rows(LOGSUMEXP, rows.x), level + 2.0 * z * total(p * u)
+    if keywords["z_loss"]:
+        curvature = curvature + 2.0 * rows.z * of_rows(LOGSUMEXP, rows.x)
+        level = level + 2.0 * rows.z * total(p * u)
     products = [
         rows.scale * xp.where(_takes_part(rows), p * (curvature * deviation + level) - b, 0.0),
         -rows.scale * rows.slope * deviation,

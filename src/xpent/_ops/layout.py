@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from xpent._backends.arrays import (
     Array,
+    DType,
     accumulation_dtype,
     cast,
     common_namespace,
     contiguous,
+    empty,
     is_floating,
     namespace,
 )
 from xpent._backends.differentiable import Rule, Wanted
+from xpent._backends.rows import Index, blocks, walk
 
 Axis = int | tuple[int, ...] | None
 Axes = tuple[int, ...]
@@ -68,26 +71,77 @@ def batch_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
 
 def to_rows(x: Array, axes: Axes) -> Array:
     """The array with one class axis, the last."""
-    order = (*(a for a in range(x.ndim) if a not in axes), *axes)
-    rows = x if order == tuple(range(x.ndim)) else namespace(x).permute_dims(x, order)
-    if len(axes) > 1:
-        rows = namespace(x).reshape(rows, (*batch_shape(x.shape, axes), class_count(x.shape, axes)))
-    return contiguous(rows)
+    return _merge_classes(_classes_last(x, axes), len(axes))
 
 
-def from_rows(rows: Array, axes: Axes, shape: tuple[int, ...]) -> Array:
+def _order(ndim: int, axes: Axes) -> Axes:
+    return (*(a for a in range(ndim) if a not in axes), *axes)
+
+
+def _classes_last(x: Array, axes: Axes) -> Array:
+    order = _order(x.ndim, axes)
+    return x if order == tuple(range(x.ndim)) else namespace(x).permute_dims(x, order)
+
+
+def _merge_classes(x: Array, count: int) -> Array:
+    """Rows of an array whose last ``count`` axes are those of the classes."""
+    if count > 1:
+        x = namespace(x).reshape(x, (*x.shape[:-count], math.prod(x.shape[-count:])))
+    return contiguous(x)
+
+
+def from_rows(y: Array, axes: Axes, shape: tuple[int, ...]) -> Array:
     """The array of the given shape whose rows these are: the inverse of `to_rows`.
 
     Rows with one entry instead of C give class axes of length one.
     """
-    xp = namespace(rows)
-    order = (*(a for a in range(len(shape)) if a not in axes), *axes)
+    order = _order(len(shape), axes)
     if len(axes) > 1:
-        is_single = rows.shape[-1] == 1
-        rows = xp.reshape(rows, tuple(1 if is_single and a in axes else shape[a] for a in order))
+        is_single = y.shape[-1] == 1
+        y = namespace(y).reshape(y, tuple(1 if is_single and a in axes else shape[a] for a in order))
     if order == tuple(range(len(shape))):
-        return rows
-    return xp.permute_dims(rows, tuple(order.index(a) for a in range(len(shape))))
+        return y
+    return namespace(y).permute_dims(y, tuple(order.index(a) for a in range(len(shape))))
+
+
+def as_rows(arrays: Sequence[Array | None], axes: Axes) -> list[Array | None]:
+    """Arrays as rows, (..., C), or (..., 1) of those that have no classes; the first has."""
+    return [a if a is None else to_rows(a, axes) if a.ndim == arrays[0].ndim else a[..., None] for a in arrays]
+
+
+def over_rows(
+    function: Callable[..., tuple[Array, ...]],
+    arrays: Sequence[Array | None],
+    axes: Axes,
+    outputs: Sequence[tuple[tuple[int, ...], DType]],
+) -> tuple[Array, ...]:
+    """Outputs of a function of rows, of the shapes and dtypes given, walking the rows as suits the library.
+
+    The arrays, of which the first has classes, are passed as rows: (..., C), or (..., 1) of those without classes. What
+    the function returns for a row must depend on that row alone, and have C entries for an output with classes, else 1.
+    """
+    x = arrays[0]
+    batch, classes = batch_shape(x.shape, axes), class_count(x.shape, axes)
+    indices = blocks(batch, classes, *[a for a in arrays if a is not None])
+    if indices is None:
+        found = function(*as_rows(arrays, axes))
+        return tuple([
+            cast(from_rows(y, axes, shape) if len(shape) == x.ndim else y[..., 0], dtype)
+            for y, (shape, dtype) in zip(found, outputs, strict=True)
+        ])  # fmt: skip
+    results = [empty(shape, dtype, x) for shape, dtype in outputs]
+    goals = [_classes_last(y, axes) if y.ndim == x.ndim else y[..., None] for y in results]
+
+    views = [a if a is None else _classes_last(a, axes) if a.ndim == x.ndim else a[..., None] for a in arrays]
+    counts = [0 if a is None else len(axes) if a.ndim == x.ndim else 1 for a in arrays]
+
+    def task(index: Index) -> None:
+        block = [v if v is None else _merge_classes(v[index], n) for v, n in zip(views, counts, strict=True)]
+        for goal, y in zip(goals, function(*block), strict=True):
+            goal[index] = namespace(y).reshape(y, goal[index].shape)
+
+    walk(task, indices, x)
+    return tuple(results)
 
 
 def total(rows: Array) -> Array:
@@ -107,12 +161,15 @@ def drop_axes(x: Array, axes: Axes) -> Array:
     return namespace(x).squeeze(x, axis=axes)
 
 
-def logits_to_rows(x: Array, axes: Axes, where: Array | None) -> Array:
-    """Rows in the dtype to compute in, -inf in every class that is not in."""
+def broadcast_to_logits(where: Array | None, x: Array) -> Array | None:
+    """``where`` with an entry for every logit, without a copy."""
+    return where if where is None or where.shape == x.shape else namespace(x).broadcast_to(where, x.shape)
+
+
+def logits_of_rows(x: Array, mask: Array | None) -> Array:
+    """Rows of logits in the dtype to compute in, -inf in every class that is not in."""
     x = cast(x, accumulation_dtype(x))
-    if where is not None:
-        x = namespace(x).where(where, x, -math.inf)
-    return to_rows(x, axes)
+    return x if mask is None else namespace(x).where(mask, x, -math.inf)
 
 
 def masked(v: Array, x: Array) -> Array:
@@ -125,30 +182,41 @@ def rule_of_rows(
     vjp: Callable[[Array, Array], Array],
     jvp: Callable[[Array, Array], Array],
     value_and_gradient: Rule | None = None,
+    *,
+    reduces: bool = False,
 ) -> Rule:
-    """A rule for arrays of any layout and dtype, from functions of rows: value(x), vjp(g, x) and jvp(v, x)."""
+    """A rule for arrays of any layout and dtype, from functions of rows: value(x), vjp(g, x) and jvp(v, x).
 
-    def enter(v: Array, rows: Array, axes: Axes, keepdims: bool = True) -> Array:
-        return to_rows(cast(v if keepdims else keep_axes(v, axes), rows.dtype), axes)
+    The value has one entry for a row if it ``reduces``, else C.
+    """
 
-    def leave(rows: Array, x: Array, axes: Axes, keepdims: bool = True) -> Array:
-        y = cast(from_rows(rows, axes, x.shape), x.dtype if is_floating(x) else rows.dtype)
-        return y if keepdims else drop_axes(y, axes)
+    def evaluate(
+        function: Callable[..., Array], shape: tuple[int, ...], x: Array, where: Array | None, axes: Axes, *moved: Array
+    ) -> Array:
+        def of_rows(x: Array, mask: Array | None, *moved: Array) -> tuple[Array]:
+            x = logits_of_rows(x, mask)
+            return (function(*[cast(v, x.dtype) for v in moved], x),)
+
+        dtype = x.dtype if is_floating(x) else accumulation_dtype(x)
+        return over_rows(of_rows, (x, broadcast_to_logits(where, x), *moved), axes, [(shape, dtype)])[0]
+
+    def shape_of_value(x: Array, axes: Axes, keepdims: bool) -> tuple[int, ...]:
+        kept = tuple([1 if a in axes else n for a, n in enumerate(x.shape)])
+        return tuple(x.shape) if not reduces else kept if keepdims else batch_shape(x.shape, axes)
 
     def rule_value(x: Array, *, axes: Axes, where: Array | None, keepdims: bool) -> Array:
-        return leave(value(logits_to_rows(x, axes, where)), x, axes, keepdims)
+        return evaluate(value, shape_of_value(x, axes, keepdims), x, where, axes)
 
     def rule_vjp(
         cotangents: tuple[Array], _: Wanted, x: Array, *, axes: Axes, where: Array | None, keepdims: bool
     ) -> tuple[Array]:
-        rows = logits_to_rows(x, axes, where)
-        return (leave(vjp(enter(cotangents[0], rows, axes, keepdims), rows), x, axes),)
+        del keepdims  # the shape of the cotangent says it
+        return (evaluate(vjp, tuple(x.shape), x, where, axes, *cotangents),)
 
     def rule_jvp(
         tangents: tuple[Array], x: Array, *, axes: Axes, where: Array | None, keepdims: bool
     ) -> tuple[Array, Array]:
-        rows = logits_to_rows(x, axes, where)
-        tangent = leave(jvp(enter(tangents[0], rows, axes), rows), x, axes, keepdims)
+        tangent = evaluate(jvp, shape_of_value(x, axes, keepdims), x, where, axes, *tangents)
         return rule(x, axes=axes, where=where, keepdims=keepdims), tangent
 
     rule = Rule(rule_value, rule_vjp, rule_jvp, value_and_gradient)

@@ -1,9 +1,12 @@
 """logsumexp, log_softmax and softmax, each followed by its derivatives.
 
-In a row x with maximum m, the first maximum a is taken out of the sum, so that nothing cancels (Blanchard, Higham and
-Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer. Anal. 41(4), 2021):
+In a row x with maximum m, one entry k, the pivot, is taken out of the sum, so that nothing cancels (Blanchard, Higham
+and Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer. Anal. 41(4), 2021):
 
-    e_j = exp(x_j - m)    rest = sum over j != a of e_j    p_j = e_j / (1 + rest)    log sum exp = m + log1p(rest)
+    e_j = exp(x_j - m)    z = x_k - m    rest = sum over j != k of e_j    s = rest + exp(z)
+    p_j = e_j / s    log s = log1p(rest + expm1(z))    log sum exp = m + log s
+
+Here k is the first to attain the maximum, a: z is 0 and s is 1 + rest.
 """
 
 from __future__ import annotations
@@ -11,39 +14,61 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpent._backends.arrays import Array, cast, class_indices, exp_terms, is_floating, namespace
+from xpent._backends.arrays import (
+    Array,
+    accumulation_dtype,
+    cast,
+    class_indices,
+    exp_terms,
+    first_maximum,
+    is_floating,
+    namespace,
+    put,
+    take,
+)
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
-from xpent._ops.layout import Axis, check_logits, logits_to_rows, masked, of_rows, rule_of_rows, total
+from xpent._ops.layout import Axis, check_logits, masked, of_rows, rule_of_rows, to_rows, total
 
 
 class Peak(NamedTuple):
-    """Rows split at their first maximum; a row without a finite maximum is NaN but in ``maximum``."""
+    """Rows split at their pivot; a row without a finite maximum is NaN but in ``maximum``."""
 
     maximum: Array  # m, (..., 1)
-    is_first: Array  # whether j = a, (..., C)
-    shifted: Array  # x_j - m
-    exp: Array  # e_j
-    rest: Array  # the sum of e_j over j != a, (..., 1)
+    pivot: Array  # k, (..., 1)
+    z: Array  # (..., 1)
+    shifted: Array | None  # x_j - m, (..., C), if kept
+    exp: Array  # e_j, of no meaning at the pivot, (..., C)
+    rest: Array  # (..., 1)
+
+    @property
+    def sum(self) -> Array:
+        """The sum of all e_j, s."""
+        return self.rest + namespace(self.z).exp(self.z)
+
+    @property
+    def log_sum(self) -> Array:
+        """Logarithm of s."""
+        xp = namespace(self.z)
+        return xp.log1p(self.rest + xp.expm1(self.z))
 
 
-def is_first_maximum(x: Array) -> Array:
-    """Whether a class is a, the first to attain the maximum of its row."""
-    return class_indices(x) == namespace(x).argmax(x, axis=-1, keepdims=True)
+def split(x: Array, pivot: Array | None = None, *, keeps_shifted: bool = False) -> Peak:
+    """Split rows, which have their classes last, at a pivot; by default that is their first maximum."""
+    xp = namespace(x)
+    if pivot is None:
+        maximum, pivot = first_maximum(x)
+    else:
+        maximum = xp.max(x, axis=-1, keepdims=True)
+    shifted = x - xp.where(xp.isfinite(maximum), maximum, math.nan)
+    z = take(shifted, pivot)
+    exp, terms, unit = exp_terms(shifted, overwrite=not keeps_shifted)
+    terms = put(terms, pivot, 0.0)
+    return Peak(maximum, pivot, z, shifted if keeps_shifted else None, exp, unit * total(terms))
 
 
 def centred(v: Array, x: Array) -> Array:
     """v - v_a: what a shift does not change, but without v_a nothing cancels where p_a is almost 1."""
-    return v - total(namespace(x).where(is_first_maximum(x), v, 0.0))
-
-
-def split(x: Array) -> Peak:
-    """Split rows, which have their classes last, at their first maximum."""
-    xp = namespace(x)
-    maximum = xp.max(x, axis=-1, keepdims=True)
-    shifted = x - xp.where(xp.isfinite(maximum), maximum, math.nan)
-    is_first = is_first_maximum(x)
-    exp, terms, unit = exp_terms(shifted)
-    return Peak(maximum, is_first, shifted, exp, unit * total(xp.where(is_first, 0.0, terms)))
+    return v - take(v, first_maximum(x)[1])
 
 
 # dp_j = p_j (dx_j - sum_k p_k dx_k); the Jacobian diag(p) - p p^T is symmetric, so that vjp and jvp are one.
@@ -52,7 +77,8 @@ def split(x: Array) -> Peak:
 
 def _softmax_value(x: Array) -> Array:
     peak = split(x)
-    return peak.exp / (1.0 + peak.rest)
+    s = peak.sum
+    return put(peak.exp / s, peak.pivot, 1.0 / s)
 
 
 def _softmax_derivative(v: Array, x: Array) -> Array:
@@ -68,12 +94,13 @@ SOFTMAX = rule_of_rows(_softmax_value, vjp=_softmax_derivative, jvp=_softmax_der
 
 
 def _log_softmax_value(x: Array) -> Array:
-    peak = split(x)
-    return peak.shifted - namespace(x).log1p(peak.rest)
+    peak = split(x, keeps_shifted=True)
+    return peak.shifted - peak.log_sum
 
 
 def _log_softmax_vjp(g: Array, x: Array) -> Array:
-    xp, g, p, is_first = namespace(x), masked(g, x), of_rows(SOFTMAX, x), is_first_maximum(x)
+    xp, g, p = namespace(x), masked(g, x), of_rows(SOFTMAX, x)
+    is_first = class_indices(x) == first_maximum(x)[1]
     rest_g, rest_p = (total(xp.where(is_first, 0.0, y)) for y in (g, p))
     return xp.where(is_first, g * rest_p - p * rest_g, g - p * total(g))
 
@@ -91,7 +118,7 @@ LOG_SOFTMAX = rule_of_rows(_log_softmax_value, _log_softmax_vjp, _log_softmax_jv
 
 def _logsumexp_value(x: Array) -> Array:
     xp, peak = namespace(x), split(x)
-    return xp.where(xp.isfinite(peak.maximum), peak.maximum + xp.log1p(peak.rest), peak.maximum)
+    return xp.where(xp.isfinite(peak.maximum), peak.maximum + peak.log_sum, peak.maximum)
 
 
 def _logsumexp_vjp(g: Array, x: Array) -> Array:
@@ -131,7 +158,9 @@ def _both_jvp(
     return tuple([value for value, _ in pairs]), tuple([tangent for _, tangent in pairs])
 
 
-LOGSUMEXP = rule_of_rows(_logsumexp_value, _logsumexp_vjp, _logsumexp_jvp, Rule(_both_value, _both_vjp, _both_jvp))
+LOGSUMEXP = rule_of_rows(
+    _logsumexp_value, _logsumexp_vjp, _logsumexp_jvp, Rule(_both_value, _both_vjp, _both_jvp), reduces=True
+)
 
 
 @differentiable
@@ -298,10 +327,10 @@ def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
         raise TypeError(f"axis must be an int, got {axis!r}")
     axes = check_logits(x, axis, None)
     xp = namespace(x)
-    rows = logits_to_rows(x, axes, None)
+    rows = to_rows(cast(x, accumulation_dtype(x)), axes)
     p = of_rows(SOFTMAX, rows)
-    is_first = is_first_maximum(rows)
-    complement = xp.where(is_first, total(xp.where(is_first, 0.0, p)), 1.0 - p)
     index = class_indices(rows)
+    is_first = index == first_maximum(rows)[1]
+    complement = xp.where(is_first, total(xp.where(is_first, 0.0, p)), 1.0 - p)
     jacobian = xp.where(index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :])
     return cast(jacobian, x.dtype if is_floating(x) else rows.dtype)

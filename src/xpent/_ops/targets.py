@@ -7,19 +7,35 @@ import math
 import operator
 from typing import NamedTuple
 
-from xpent._backends.arrays import Array, cast, class_indices, index_dtype, namespace, to_int, visible
-from xpent._ops.layout import Axes, batch_shape, to_rows, total
+from xpent._backends.arrays import (
+    Array,
+    accumulation_dtype,
+    cast,
+    index_dtype,
+    is_known_true,
+    namespace,
+    to_int,
+    visible,
+)
+from xpent._ops.layout import Axes, batch_shape, class_count, over_rows, total
+
+
+class Weights(NamedTuple):
+    """What is known of the targets of rows before any logit is read, (...,)."""
+
+    index: Array | None  # of a class, whichever for a row without one; None for distributions
+    target: Array | None  # w_t of an index; None for 1
+    sample: Array | None  # 0 for an ignored row; None for 1
+    is_valid: Array | None  # whether an index names a class or is ignored; None for all
 
 
 class Targets(NamedTuple):
-    """Targets of rows of logits, and what the rows weigh."""
+    """Targets q_j w_j of rows, smoothed: ``dense`` and ``value`` more at ``index``, 0 in a row that is not counted."""
 
-    weight: Array  # q_j w_j, smoothed, 0 in a row that is not counted; (..., C)
-    slope: Array  # d weight_j / d target_j = (1 - label_smoothing) w_j; (C,)
+    index: Array | None  # (..., 1)
+    value: Array | float  # (..., 1)
+    dense: Array | None  # (..., C)
     is_counted: Array | None  # not ignored, nor of sample weight 0, nor broken without a target; (..., 1), None for all
-    sample_weight: Array  # 0 for a row that is not counted, NaN for an index that names no class; (..., 1)
-    row_weight: Array  # what mean sums and divides by; (..., 1)
-    row_weight_slope: Array | None  # d row_weight / d target_j, None where it does not depend on the targets; (..., C)
 
 
 def are_indices(targets: Array, logits: Array, axes: Axes) -> bool:
@@ -40,16 +56,22 @@ def are_indices(targets: Array, logits: Array, axes: Axes) -> bool:
     )
 
 
-def check_indices(targets: Array, class_count: int, ignore_index: int | None) -> None:
-    """Raise for an index that names no class, where the data can be looked at for free."""
-    targets = visible(targets)
-    if targets is None:
-        return
-    xp = namespace(targets)
+def check_indices(targets: Array, class_count: int, ignore_index: int | None) -> bool:
+    """Whether the data could be looked at for free; raise for an index that names no class."""
+    seen = visible(targets)
+    if seen is None:
+        return False
+    targets, xp = seen, namespace(seen)
+    if 0 in targets.shape:
+        return True
     index = cast(targets, index_dtype(targets))
-    is_missing = ~(_is_ignored(index, targets, ignore_index) | _names_class(index, class_count))
+    if xp.min(index) >= 0 and xp.max(index) < class_count:
+        return True
+    is_missing = ~_names_class(index, class_count)
+    if ignore_index is not None:
+        is_missing = is_missing & ~_is_ignored(index, targets, ignore_index)
     if not xp.any(is_missing):
-        return
+        return True
     flat = int(xp.argmax(xp.reshape(xp.astype(is_missing, index.dtype), (-1,))))
     position: tuple[int, ...] = ()
     rest = flat
@@ -74,51 +96,84 @@ def _is_ignored(index: Array, targets: Array, ignore_index: int | None) -> Array
 
 def weigh(
     targets: Array,
-    x: Array,
+    logits: Array,
     axes: Axes,
     *,
     class_weight: Array | None,
     sample_weight: Array | None,
     ignore_index: int | None,
+    is_checked: bool,
+) -> Weights:
+    """What can be said of the rows from their targets and weights alone."""
+    xp, dtype = namespace(logits), accumulation_dtype(logits)
+    sample = None if sample_weight is None else cast(sample_weight, dtype)
+    if targets.ndim == logits.ndim:
+        return Weights(None, None, sample, None)
+    index = cast(targets, index_dtype(targets))
+    is_class = is_valid = target = None
+    if ignore_index is not None or not is_checked:
+        is_class = is_valid = _names_class(index, class_count(logits.shape, axes))
+        index = xp.where(is_class, index, 0)
+    if ignore_index is not None:
+        is_ignored = _is_ignored(cast(targets, index_dtype(targets)), targets, ignore_index)
+        is_valid = is_valid | is_ignored
+        sample = xp.where(is_ignored, 0.0, xp.ones_like(index, dtype=dtype) if sample is None else sample)
+    if class_weight is not None:
+        target = xp.reshape(xp.take(cast(class_weight, dtype), xp.reshape(index, (-1,)), axis=0), index.shape)
+        target = target if is_class is None else xp.where(is_class, target, 0.0)
+    return Weights(index, target, sample, None if is_checked else is_valid)
+
+
+def row_weights(
+    weights: Weights, targets: Array, logits: Array, axes: Axes, class_weight: Array | None
+) -> Array | None:
+    """What mean sums and divides by, (...,); None where all rows weigh 1."""
+    sample, target = weights.sample, weights.target
+    if weights.index is None and class_weight is not None:
+        dtype = accumulation_dtype(logits)
+        w = cast(class_weight, dtype)
+        shape = batch_shape(logits.shape, axes)
+        (target,) = over_rows(lambda q: (total(cast(q, dtype) * w),), (targets,), axes, [(shape, dtype)])
+    if sample is None or target is None:
+        return sample if target is None else target
+    return namespace(sample).where(sample == 0.0, 0.0, sample * target)
+
+
+def targets_of_rows(
+    x: Array,
+    q: Array | None,
+    index: Array | None,
+    index_weight: Array | None,
+    scale: Array | None,
+    *,
+    class_weight: Array | None,
     label_smoothing: float,
 ) -> Targets:
-    """The targets of the rows x, in which -inf marks an impossible class."""
+    """The targets of rows of logits x, in which -inf marks an impossible class; rows whose scale is 0 do not count."""
     xp = namespace(x)
-    is_index = targets.ndim == x.ndim - 1
-    conditions = []
-    if is_index:
-        index = cast(targets, index_dtype(targets))[..., None]
-        q = xp.astype(class_indices(x) == index, x.dtype)
-        is_ignored = _is_ignored(index, targets, ignore_index)
-        conditions += [] if ignore_index is None else [~is_ignored]
-    else:
-        q = to_rows(cast(targets, x.dtype), axes)
-
-    w, weight, s = xp.ones_like(class_indices(x), dtype=x.dtype), q, xp.ones_like(x[..., :1])
-    target_weight = s
-    if class_weight is not None:
-        w = cast(class_weight, x.dtype)
-        weight = q * w
-        target_weight = total(weight)
-    if sample_weight is not None:
-        s = cast(sample_weight, x.dtype)[..., None]
-        conditions.append(s != 0.0)
+    w = 1.0 if class_weight is None else cast(class_weight, x.dtype)
+    share = 1.0 - label_smoothing
+    value: Array | float = share
+    dense: Array | None = None
+    if index is None:
+        value, dense = 0.0, cast(q, x.dtype)
+        if class_weight is not None or label_smoothing:
+            dense = dense * (share * w)
+    elif index_weight is not None:
+        value = share * index_weight
     if label_smoothing:
-        is_possible = xp.astype(x != -math.inf, x.dtype)
-        smooth = label_smoothing / total(is_possible) * is_possible
-        weight = (1.0 - label_smoothing) * weight + smooth * w
-    if conditions:
-        s = xp.where(functools.reduce(operator.and_, conditions), s, 0.0)
-    row_weight = xp.where(s == 0.0, 0.0, s * target_weight)
-    if class_weight is not None or not is_index:
-        # A distribution without weight can still be moved, where the logits are not broken.
-        has_target = xp.any(weight != 0.0, axis=-1, keepdims=True)
-        conditions.append(has_target if is_index else has_target | xp.isfinite(xp.max(x, axis=-1, keepdims=True)))
+        is_possible = cast(x != -math.inf, x.dtype)
+        smooth = (label_smoothing / total(is_possible)) * is_possible * w
+        dense = smooth if dense is None else dense + smooth
 
+    conditions = [] if scale is None else [scale != 0.0]
+    if index is None or index_weight is not None:
+        # A distribution without weight can still be moved, where the logits are not broken.
+        has_target = value != 0.0 if dense is None else xp.any(dense != 0.0, axis=-1, keepdims=True) | (value != 0.0)
+        conditions.append(has_target | xp.isfinite(xp.max(x, axis=-1, keepdims=True)) if index is None else has_target)
     is_counted = functools.reduce(operator.and_, conditions) if conditions else None
-    if is_counted is not None:
-        weight, s = xp.where(is_counted, weight, 0.0), xp.where(is_counted, s, 0.0)
-    if is_index:
-        s = xp.where(is_ignored | _names_class(index, x.shape[-1]), s, math.nan)
-    row_weight_slope = None if is_index or class_weight is None else s * w
-    return Targets(weight, (1.0 - label_smoothing) * w, is_counted, s, row_weight, row_weight_slope)
+    if is_counted is None or is_known_true(is_counted):
+        return Targets(index, value, dense, None)
+    value = xp.where(is_counted, value, xp.zeros_like(x[..., :1])) if index is not None else value
+    dense = None if dense is None else xp.where(is_counted, dense, 0.0)
+    return Targets(index, value, dense, is_counted)

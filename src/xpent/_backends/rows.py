@@ -1,0 +1,89 @@
+"""How rows are walked: whole where traced, recorded or on a GPU; on a CPU in blocks that stay in its caches."""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import math
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from xpent._backends.arrays import Array, are_eager, is_numpy, is_torch, visible
+
+Index = tuple[int | slice, ...]
+
+# Entries of a block for each thread that works on it: smaller ones wait for the interpreter, larger ones for memory.
+BLOCK = 2**18
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> list[Index] | None:
+    """Where the blocks lie that the rows of arrays are walked in, or None for all of them at once."""
+    x = arrays[0]
+    if not are_eager(*arrays) or visible(x) is None:
+        return None
+    threads = sys.modules["torch"].get_num_threads() if is_torch(x) else 1
+    rows = max(1, threads * BLOCK // class_count)
+    if math.prod(batch_shape) <= rows:
+        return None
+    axis, tail = len(batch_shape) - 1, 1
+    while tail * batch_shape[axis] <= rows:
+        tail, axis = tail * batch_shape[axis], axis - 1
+    length = batch_shape[axis]
+    step = max(1, rows // tail)
+    outer = itertools.product(*map(range, batch_shape[:axis]))
+    return [(*index, slice(i, i + step)) for index in outer for i in range(0, length, step)]
+
+
+def walk(task: Callable[[Index], None], indices: list[Index], x: Array) -> None:
+    """Run a task for every block; on NumPy, whose functions use one thread each, several at a time."""
+    count = min(_thread_count(), len(indices)) if is_numpy(x) else 1
+    todo = deque(indices)
+
+    def work() -> None:
+        while todo:
+            try:
+                index = todo.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            task(index)
+
+    helpers: list[Future[None]] = []
+    try:
+        helpers += [_threads().submit(contextvars.copy_context().run, work) for _ in range(count - 1)]
+        work()
+    finally:
+        todo.clear()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+
+
+def _thread_count() -> int:
+    """XPENT_NUM_THREADS, or the number of CPUs that this process may use."""
+    given = os.environ.get("XPENT_NUM_THREADS")
+    if given is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not given.isdecimal() or int(given) == 0:
+        raise ValueError(f"XPENT_NUM_THREADS must be a positive integer, got {given!r}")
+    return int(given)
+
+
+def _threads() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max(_thread_count(), os.cpu_count() or 1), thread_name_prefix="xpent")
+    return _pool
+
+
+def _forget_threads() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)  # a child process has none of its parent's threads
