@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -263,6 +264,7 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
     return evaluating(bind)
 
 
+@functools.cache
 def _gradient_only(rule: Rule) -> Rule:
     def value(*primals: Array, **keywords: Any) -> tuple[Array, ...]:
         gradients: tuple[Array, ...] = rule.value(*primals, **keywords)[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import array_api_compat
 
@@ -81,7 +81,7 @@ def is_jax(value: Any) -> bool:
     return jax is not None and isinstance(value, jax.Array)
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: Any) -> TypeGuard[Array]:
     """Whether the value of an option is an array, rather than a word or number of Python."""
     return value is not None and not isinstance(value, str | tuple | int | float)
 
@@ -132,13 +132,9 @@ def contiguous(x: Array) -> Array:
 
 def take(x: Array, index: Array) -> Array:
     """The entry of each row at its index, (..., 1); ``index`` is (..., 1), the rows are (..., C)."""
-    if is_torch(x):
-        return sys.modules["torch"].gather(x, -1, index)
-    if not is_numpy(x):
-        return namespace(x).sum(namespace(x).where(class_indices(x) == index, x, 0), axis=-1, keepdims=True)
-    if x.ndim == 2:
+    if is_numpy(x) and x.ndim == 2:
         return x[_row_numbers(x), index[:, 0]][:, None]
-    return sys.modules["numpy"].take_along_axis(x, index, -1)
+    return namespace(x).take_along_axis(x, index, axis=-1)
 
 
 def put(x: Array, index: Array, value: Array | float) -> Array:
@@ -161,26 +157,42 @@ def _row_numbers(x: Array) -> Array:
     return sys.modules["numpy"].arange(x.shape[0])
 
 
-def first_maximum(x: Array) -> tuple[Array, Array]:
-    """The maximum of each row and the index of its first occurrence, (..., 1); no class in a row that holds NaN."""
+def maximum(x: Array) -> tuple[Array, Array | None]:
+    """The maximum of each row, (..., 1), and where it is first attained if that is known for nothing."""
+    if not are_eager(x):
+        return namespace(x).max(x, axis=-1, keepdims=True), None
+    first = namespace(x).argmax(x, axis=-1, keepdims=True)
+    return take(x, first), first
+
+
+def exp_and_rest(x: Array, first: Array | None, *, overwrite: bool) -> tuple[Array, Array]:
+    """exp(x) for x <= 0, and the sum of each row without its first 0, given where that is; may overwrite ``x``."""
     xp = namespace(x)
-    if is_numpy(x) or is_torch(x):
-        index = xp.argmax(x, axis=-1, keepdims=True)
-        return take(x, index), index
-    maximum = xp.max(x, axis=-1, keepdims=True)
-    classes = class_indices(x)
-    return maximum, xp.min(xp.where(x == maximum, classes, x.shape[-1]), axis=-1, keepdims=True)
+    if first is not None:
+        exp = put(xp.exp(x, out=x) if overwrite else xp.exp(x), first, 0.0)
+        rest = xp.sum(exp, axis=-1, keepdims=True)
+        return put(exp, first, 1.0), rest
+    # Arithmetic alone, for compilers do not vectorize comparisons: 1 for x < 0 and 0 for x = 0, each of which counts 1.
+    is_less = xp.minimum(x * -float(xp.finfo(x.dtype).max), xp.ones_like(x))
+    exp, terms, unit = _exp_terms(x)
+    ties = xp.sum(1.0 - is_less, axis=-1, keepdims=True)
+    return exp, unit * xp.sum(terms * is_less, axis=-1, keepdims=True) + (ties - 1.0)
 
 
-def exp_terms(x: Array, *, overwrite: bool) -> tuple[Array, Array, float]:
+def times(x: Array, factor: Array) -> Array:
+    """x * factor, in ``x`` itself where that is possible."""
+    return namespace(x).multiply(x, factor, out=x) if are_eager(x, factor) else x * factor
+
+
+def _exp_terms(x: Array) -> tuple[Array, Array, float]:
     """exp(x) for x <= 0, and terms to be summed in its place with the unit they are in.
 
     XLA on a CPU flushes subnormal numbers to zero, which is fine for one exp(x) but not for a sum of many of them:
     there the terms are (2**32 exp(x / 2))**2, in units of 2**-64.
     """
     if not is_jax(x):
-        terms = namespace(x).exp(x, out=x) if overwrite and are_eager(x) else namespace(x).exp(x)
-        return terms, terms, 1.0
+        exp = namespace(x).exp(x)
+        return exp, exp, 1.0
     root = namespace(x).exp(0.5 * x)
     return root * root, (2.0**32 * root) * (2.0**32 * root), 2.0**-64
 

@@ -33,12 +33,16 @@ class Rule:
     ``value_and_gradient``
         a rule with one more keyword, ``wanted``, and the outputs (value, one gradient for each position in
         ``wanted``), in the dtype computed in. The gradient is that of the sum of the values.
+    ``keeps_gradient(options)``
+        whether the gradient of one number is worth making and keeping when the value is asked for and the gradient
+        will be.
     """
 
     value: Callable[..., Any]
     vjp: Callable[..., tuple[Array, ...]]
     jvp: Callable[..., tuple[Any, Any]]
     value_and_gradient: Rule | None = None
+    keeps_gradient: Callable[[dict[str, Any]], bool] = lambda _: False
 
     def __call__(self, *primals: Array, **keywords: Any) -> Any:
         constants = {name: value for name, value in keywords.items() if is_array(value)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -23,15 +24,16 @@ def visible(x: jax.Array) -> Any:
 
 
 def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:
-    """Evaluate a rule so that JAX differentiates it through its own derivatives.
+    """Evaluate a rule, compiled, so that JAX differentiates it through its own derivatives."""
+    return _compiled(rule, tuple(options.items()))(primals, constants)
 
-    JAX transposes the jvp to go backward, so rule.jvp must be linear in the tangents.
-    """
 
+@functools.lru_cache(maxsize=4096)
+def _compiled(rule: Any, options: tuple[tuple[str, Any], ...]) -> Any:
+    # JAX transposes the jvp to go backward, so rule.jvp must be linear in the tangents.
     @jax.custom_jvp
     def evaluate(primals: Any, constants: Any) -> Any:
-        primals, constants = jax.tree.map(jnp.asarray, (primals, constants))
-        return rule.value(*primals, **constants, **options)
+        return rule.value(*primals, **constants, **dict(options))
 
     def jvp(arguments: Any, tangents: Any) -> Any:
         primals, constants = jax.tree.map(jnp.asarray, arguments)  # jax.grad leaves arrays of NumPy as they are
@@ -39,7 +41,7 @@ def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], op
             if not isinstance(tangent, SymbolicZero):
                 raise TypeError(f"{name} is a constant: it has no gradient here; use jax.lax.stop_gradient({name})")
         moved = tuple(None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents[0])
-        return rule.jvp(moved, *primals, **constants, **options)
+        return rule.jvp(moved, *primals, **constants, **dict(options))
 
     evaluate.defjvp(jvp, symbolic_zeros=True)
-    return evaluate(primals, constants)
+    return jax.jit(evaluate, inline=True)

@@ -94,6 +94,43 @@ class _EvaluateForward(_Evaluate):
             return _contiguous(ctx.job.rule.jvp(tuple(moved), *primals, **constants, **ctx.job.options)[1])
 
 
+class _EvaluateWithGradient(_EvaluateForward):
+    """A number and its gradient with respect to the first primal, made in one pass and kept for the way back."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(job: _Job, *arrays: torch.Tensor) -> Any:
+        primals, constants = job.split(arrays)
+        return _contiguous(job.rule.value_and_gradient.value(*primals, wanted=(0,), **constants, **job.options))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: Any) -> None:
+        ctx.job, *arrays = inputs
+        ctx.mark_non_differentiable(outputs[1])
+        ctx.save_for_backward(*arrays, outputs[1])
+        ctx.save_for_forward(*arrays)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
+        job, (*arrays, gradient), cotangent = ctx.job, ctx.saved_tensors, cotangents[0]
+        if cotangent is None:
+            gradient = None
+        elif torch.is_grad_enabled():  # the gradient will be differentiated, so it must not be a constant
+            primals, constants = job.split(arrays)
+            (gradient,) = job.rule.vjp((cotangent,), (0,), *primals, **constants, **job.options)
+        elif torch._C._autograd._get_current_graph_task_keep_graph():
+            gradient = gradient * cotangent
+        elif cotangent.device.type != "cpu" or cotangent != 1.0:
+            gradient *= cotangent  # nobody will ask for it again
+        return (None, gradient, *[None] * (len(arrays) - 1))
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Any) -> Any:
+        return _EvaluateForward.jvp(ctx, _, *tangents), None
+
+
 def _contiguous(outputs: Any) -> Any:
     # Forward mode demands one layout of an output and its tangent.
     return tuple([y.contiguous() for y in outputs]) if isinstance(outputs, tuple) else outputs.contiguous()
@@ -108,11 +145,21 @@ def _is_differentiated_by_func() -> bool:
     return any(level.key() in (kinds.Grad, kinds.Jvp) for level in levels)
 
 
+def _moves_only_the_first(arrays: Sequence[torch.Tensor]) -> bool:
+    """Whether autograd will ask for the gradient of the first tensor alone, in the dtype it is computed in."""
+    first, *others = arrays
+    is_asked = torch.is_grad_enabled() and first.requires_grad and not any(other.requires_grad for other in others)
+    return is_asked and first.dtype in (torch.float32, torch.float64) and all(map(_is_plain, arrays))
+
+
 def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:
     """Evaluate a rule so that autograd and torch.func differentiate it through its own derivatives."""
     arrays = (*primals, *constants.values())
     if not torch.compiler.is_compiling():
-        return _EvaluateForward.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
+        job = _Job(rule, options, tuple(constants))
+        if rule.keeps_gradient(options) and _moves_only_the_first(arrays):
+            return _EvaluateWithGradient.apply(job, *arrays)[0]  # type: ignore[no-untyped-call]
+        return _EvaluateForward.apply(job, *arrays)  # type: ignore[no-untyped-call]
     if _is_differentiated_by_func():
         raise NotImplementedError(
             "torch.compile cannot see the derivatives of xpent inside torch.func.grad, vjp or jvp; "

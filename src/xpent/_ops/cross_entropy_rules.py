@@ -1,13 +1,12 @@
 """The rules of cross-entropy: value, gradient, second order, reductions.
 
-A row has logits x with maximum m and targets q_j w_j >= 0 that sum to Q. One entry k, the class of an index or else the
-first maximum, is taken out of the sum (rest = sum over j != k of exp(x_j - m), z = x_k - m, s = rest + exp(z)), so that
-every sum has terms of one sign, and nothing cancels:
+A row has logits x with maximum m, first attained at a, and targets q_j w_j >= 0 that sum to Q. With a taken out of the
+sum (rest = sum over j != a of exp(x_j - m), s = 1 + rest), every sum has terms of one sign, for an index t too:
 
-    loss    = sum_j q_j w_j ((m - x_j) + log s)                        log s = log1p(rest + expm1(z))
-    d/dx_j  = p_j Q - q_j w_j                                          j != k, where p_j <= 1/2 or q_j w_j is no more
-    d/dx_k  = (exp(z) sum over j != k of q_j w_j - rest q_k w_k) / s   the same without p_k - 1
-    d/dq_j  = w_j ((m - x_j) + log s)
+    loss    = sum_j q_j w_j ((m - x_j) + log1p(rest))
+    d/dx_j  = p_j Q - q_j w_j                                      where p_j <= 1/2
+    d/dx_j  = (sum over k != j of q_k w_k - rest q_j w_j) / s      where p_j > 1/2, so j = a: the same without p_j - 1
+    d/dq_j  = w_j ((m - x_j) + log1p(rest))
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from xpent._backends.arrays import (
     namespace,
     put,
     take,
+    times,
 )
 from xpent._backends.differentiable import Rule, Wanted
 from xpent._ops.layout import (
@@ -41,7 +41,7 @@ from xpent._ops.layout import (
     to_rows,
     total,
 )
-from xpent._ops.softmax import LOGSUMEXP, SOFTMAX, centred, split
+from xpent._ops.softmax import LOGSUMEXP, SOFTMAX, Peak, centred, split
 from xpent._ops.targets import Targets, row_weights, targets_of_rows, weigh
 
 Tangents = tuple[Array | None, Array | None]
@@ -65,7 +65,8 @@ def _denominator(row_weight: Array | None, rows: int, reduction: str, normalizer
 class Problem(NamedTuple):
     """The arrays of a call, which are walked together, and what all rows share."""
 
-    arrays: tuple[Array | None, ...]  # logits, where, distributions, indices, weights of indices, scale
+    logits: Array
+    others: tuple[Array | None, ...]  # where, distributions, class indices, their weights, scale
     scale: Scale  # of rows that have none of their own
     denominator: Scale
     sample_weight: Array | None
@@ -115,7 +116,8 @@ def _pose(
         scale = scale if is_valid is None else xp.where(is_valid, scale, math.nan)
     distributions = targets if index is None else None
     return Problem(
-        (logits, broadcast_to_logits(where, logits), distributions, index, index_weight, scale),
+        logits,
+        (broadcast_to_logits(where, logits), distributions, index, index_weight, scale),
         1.0 / denominator,
         denominator,
         sample,
@@ -140,66 +142,70 @@ def _enter(problem: Problem, x: Array, mask: Array | None, *of_targets: Array | 
 def _slope(problem: Problem) -> Array | float:
     """d q_j w_j / d target_j, one for all classes or (C,)."""
     share, w = 1.0 - problem.label_smoothing, problem.class_weight
-    return share if w is None else share * cast(w, accumulation_dtype(problem.arrays[0]))
+    return share if w is None else share * cast(w, accumulation_dtype(problem.logits))
+
+
+def _weighed(q: Array | float, loss: Array) -> Array:
+    """q * loss, where 0 times an infinite loss is 0."""
+    if is_array(q):
+        return namespace(loss).where(q == 0.0, 0.0, q * loss)
+    return q * loss if q else namespace(loss).zeros_like(loss)
 
 
 def _z(problem: Problem, targets: Targets) -> Array | float:
     """z_loss of a row that has a target, (..., 1)."""
     value, dense = targets.value, targets.dense
-    if not is_array(value) and value:
+    if not problem.z_loss or (not is_array(value) and value):
         return problem.z_loss
     has_target = value != 0.0
     if dense is not None:
         has_target = namespace(dense).any(dense != 0.0, axis=-1, keepdims=True) | has_target
-    return problem.z_loss * cast(has_target, value.dtype if dense is None else dense.dtype)
+    return problem.z_loss * cast(has_target, accumulation_dtype(problem.logits))
 
 
-def _weighed(q: Array | float, loss: Array) -> Array:
-    """q * loss, where 0 times an infinite loss is 0."""
-    if not is_array(q):
-        return q * loss if q else namespace(loss).zeros_like(loss)
-    return namespace(loss).where(q == 0.0, 0.0, q * loss)
-
-
-def _of_rows(problem: Problem, wanted: Wanted, cotangent: Array | None, *arrays: Array | None) -> tuple[Array, ...]:
+def _of_rows(problem: Problem, wanted: Wanted, cotangent: Array | None, x: Array, *others: Array | None) -> list[Array]:
     """Loss of every row, and its gradients times a cotangent, the last array or one for all rows."""
-    *arrays, cotangent_of_row = arrays
-    x, targets = _enter(problem, *arrays)
-    xp, scale = namespace(x), problem.scale if arrays[-1] is None else arrays[-1]
-    dense, value = targets.dense, targets.value
-    peak = split(x, targets.index, keeps_shifted=dense is not None or 1 in wanted)
-    s, log_s = peak.sum, peak.log_sum
+    *of_targets, scale, cotangent_of_row = others
+    x, targets = _enter(problem, x, *of_targets, scale)
+    xp, scale = namespace(x), problem.scale if scale is None else scale
+    peak = split(x, keeps_shifted=targets.dense is not None or 1 in wanted)
+    log_s = xp.log1p(peak.rest)
     surprise = None if peak.shifted is None else log_s - peak.shifted
+    z = None if targets.class_index is None else take(x, targets.class_index) - peak.shift
 
-    loss = None if targets.index is None else _weighed(value, log_s - peak.z)
-    if dense is not None:
-        spread = total(_weighed(dense, surprise))
-        loss = spread if loss is None else loss + spread
+    loss = 0.0 if z is None else _weighed(targets.value, log_s - z)
+    if targets.dense is not None:
+        loss = loss + total(_weighed(targets.dense, surprise))
+    level: Array | float = 0.0  # of the z-loss: what every p_j is multiplied by
     if problem.z_loss:
-        z, log_sum = _z(problem, targets), peak.maximum + log_s
-        loss = loss + z * log_sum * log_sum
+        z_loss, log_sum = _z(problem, targets), peak.maximum + log_s
+        loss, level = loss + z_loss * log_sum * log_sum, 2.0 * z_loss * log_sum
     outputs = [scale * loss]
 
-    cotangent = cotangent if cotangent_of_row is None else cotangent_of_row
-    scale = scale if cotangent is None else scale * cotangent
+    for factor in (cotangent, cotangent_of_row):
+        scale = scale if factor is None else scale * factor
     if 0 in wanted:
-        at_pivot = -peak.rest * (value if dense is None else value + take(dense, peak.pivot))
-        level: Array | float = value
-        others: Array | float = 0.0
-        if dense is not None:
-            level = value + total(dense)
-            others = total(xp.where(class_indices(x) == peak.pivot, 0.0, dense))
-        if problem.z_loss:
-            slope = 2.0 * z * log_sum
-            level, others = level + slope, others + slope
-        if is_array(others):
-            at_pivot = at_pivot + xp.exp(peak.z) * others
-        gradient = peak.exp * (scale * level / s)
-        gradient = gradient if dense is None else gradient - scale * dense
-        outputs.append(put(gradient, peak.pivot, scale * at_pivot / s))
+        outputs.append(_gradient(targets, peak, z, level, scale))
     if 1 in wanted:
         outputs.append(_weighed(scale * _slope(problem), surprise))
-    return tuple(outputs)
+    return outputs
+
+
+def _gradient(targets: Targets, peak: Peak, z: Array | None, level: Array | float, scale: Scale) -> Array:
+    """The gradient with respect to the logits, (p_j (level + Q) - q_j w_j) scale."""
+    xp, s, dense, value = namespace(peak.rest), 1.0 + peak.rest, targets.dense, targets.value
+    if dense is not None:
+        is_likely = (peak.shifted == 0.0) & (peak.rest < 1.0)
+        others = total(xp.where(is_likely, 0.0, dense))
+        spread = xp.where(is_likely, (others - peak.rest * dense) / s, peak.exp * (total(dense) / s) - dense)
+    gradient = times(peak.exp, scale * (level + value) / s)
+    gradient = gradient if dense is None else gradient + scale * spread
+    if z is None:
+        return gradient
+    p = xp.exp(z) / s
+    at_index = p * level - value * xp.where(z == 0.0, peak.rest / s, 1.0 - p)
+    at_index = at_index if dense is None else at_index + take(spread, targets.class_index)
+    return put(gradient, targets.class_index, scale * at_index)
 
 
 def _loss_and_gradient(
@@ -215,7 +221,7 @@ def _loss_and_gradient(
         dtypes[1] = dtype
     outputs = [(batch_shape(logits.shape, axes), dtype), *[(primals[i].shape, dtypes[i]) for i in order]]
     loss, *found = over_rows(
-        functools.partial(_of_rows, problem, order, of_all), (*problem.arrays, of_row), axes, outputs
+        functools.partial(_of_rows, problem, order, of_all), logits, (*problem.others, of_row), axes, outputs
     )
     loss = namespace(loss).sum(loss) if problem.is_reduced else loss
     gradients = dict(zip(order, found, strict=True))
@@ -249,7 +255,8 @@ def _gradient_product(g: Array, needed: Wanted, logits: Array, targets: Array, *
         return list(LOSS_AND_GRADIENT.value(logits, targets, wanted=needed, cotangent=g, **keywords)[1:])
     _, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=needed, **keywords)
     g = keep_axes(g, keywords["axes"]) if keywords["reduction"] == "none" else g
-    return [_times(g, gradient) if i else g * gradient for i, gradient in zip(needed, gradients, strict=True)]
+    pairs = zip(needed, gradients, strict=True)
+    return [_times(g, gradient) if i else cast(g, gradient.dtype) * gradient for i, gradient in pairs]
 
 
 def _vjp(cotangents: tuple[Array], needed: Wanted, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, ...]:
@@ -284,13 +291,13 @@ class Rows(NamedTuple):
 def _rows(logits: Array, targets: Array, **keywords: Any) -> Rows:
     problem = _pose(logits, targets, **keywords)
     xp, axes = namespace(logits), problem.axes
-    arrays = as_rows(problem.arrays, axes)
-    x, t = _enter(problem, *arrays)
+    *arrays, scale = as_rows((logits, *problem.others), axes, logits.ndim)
+    x, t = _enter(problem, *arrays, scale)
     q = xp.zeros_like(x) if t.dense is None else t.dense
-    if t.index is not None:
-        q = xp.where(class_indices(x) == t.index, q + t.value, q)
+    if t.class_index is not None:
+        q = xp.where(class_indices(x) == t.class_index, q + t.value, q)
     ones = xp.ones_like(x[..., :1])  # PyTorch rounds numbers of Python to float32 in forward mode within forward mode
-    slope, scale = ones * _slope(problem), ones * problem.scale if arrays[-1] is None else arrays[-1]
+    slope, scale = ones * _slope(problem), ones * problem.scale if scale is None else scale
     denominator_slope = None
     if problem.depends_on_targets:
         w, sample = cast(problem.class_weight, x.dtype), problem.sample_weight
@@ -387,4 +394,4 @@ def _both_jvp(
 
 
 LOSS_AND_GRADIENT = Rule(_loss_and_gradient, _both_vjp, _both_jvp)
-CROSS_ENTROPY = Rule(_value, _vjp, _jvp, LOSS_AND_GRADIENT)
+CROSS_ENTROPY = Rule(_value, _vjp, _jvp, LOSS_AND_GRADIENT, lambda options: options["reduction"] != "none")

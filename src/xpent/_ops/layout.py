@@ -104,27 +104,28 @@ def from_rows(y: Array, axes: Axes, shape: tuple[int, ...]) -> Array:
     return namespace(y).permute_dims(y, tuple(order.index(a) for a in range(len(shape))))
 
 
-def as_rows(arrays: Sequence[Array | None], axes: Axes) -> list[Array | None]:
-    """Arrays as rows, (..., C), or (..., 1) of those that have no classes; the first has."""
-    return [a if a is None else to_rows(a, axes) if a.ndim == arrays[0].ndim else a[..., None] for a in arrays]
+def as_rows(arrays: Sequence[Array | None], axes: Axes, ndim: int) -> list[Array | None]:
+    """Arrays as rows: (..., C) of those that have all ``ndim`` axes, (..., 1) of those that have no classes."""
+    return [a if a is None else to_rows(a, axes) if a.ndim == ndim else a[..., None] for a in arrays]
 
 
 def over_rows(
-    function: Callable[..., tuple[Array, ...]],
-    arrays: Sequence[Array | None],
+    function: Callable[..., Sequence[Array]],
+    x: Array,
+    others: Sequence[Array | None],
     axes: Axes,
     outputs: Sequence[tuple[tuple[int, ...], DType]],
 ) -> tuple[Array, ...]:
     """Outputs of a function of rows, of the shapes and dtypes given, walking the rows as suits the library.
 
-    The arrays, of which the first has classes, are passed as rows: (..., C), or (..., 1) of those without classes. What
-    the function returns for a row must depend on that row alone, and have C entries for an output with classes, else 1.
+    ``x``, which has classes, and the other arrays are passed as rows, see `as_rows`. What the function returns for a
+    row must depend on that row alone, and have C entries for an output with classes, else 1.
     """
-    x = arrays[0]
+    arrays = (x, *others)
     batch, classes = batch_shape(x.shape, axes), class_count(x.shape, axes)
     indices = blocks(batch, classes, *[a for a in arrays if a is not None])
     if indices is None:
-        found = function(*as_rows(arrays, axes))
+        found = function(*as_rows(arrays, axes, x.ndim))
         return tuple([
             cast(from_rows(y, axes, shape) if len(shape) == x.ndim else y[..., 0], dtype)
             for y, (shape, dtype) in zip(found, outputs, strict=True)
@@ -198,7 +199,7 @@ def rule_of_rows(
             return (function(*[cast(v, x.dtype) for v in moved], x),)
 
         dtype = x.dtype if is_floating(x) else accumulation_dtype(x)
-        return over_rows(of_rows, (x, broadcast_to_logits(where, x), *moved), axes, [(shape, dtype)])[0]
+        return over_rows(of_rows, x, (broadcast_to_logits(where, x), *moved), axes, [(shape, dtype)])[0]
 
     def shape_of_value(x: Array, axes: Axes, keepdims: bool) -> tuple[int, ...]:
         kept = tuple([1 if a in axes else n for a, n in enumerate(x.shape)])

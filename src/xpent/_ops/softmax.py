@@ -1,12 +1,9 @@
 """logsumexp, log_softmax and softmax, each followed by its derivatives.
 
-In a row x with maximum m, one entry k, the pivot, is taken out of the sum, so that nothing cancels (Blanchard, Higham
-and Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer. Anal. 41(4), 2021):
+In a row x with maximum m, the first maximum a is taken out of the sum, so that nothing cancels (Blanchard, Higham and
+Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer. Anal. 41(4), 2021):
 
-    e_j = exp(x_j - m)    z = x_k - m    rest = sum over j != k of e_j    s = rest + exp(z)
-    p_j = e_j / s    log s = log1p(rest + expm1(z))    log sum exp = m + log s
-
-Here k is the first to attain the maximum, a: z is 0 and s is 1 + rest.
+    e_j = exp(x_j - m)    rest = sum over j != a of e_j    p_j = e_j / (1 + rest)    log sum exp = m + log1p(rest)
 """
 
 from __future__ import annotations
@@ -19,56 +16,40 @@ from xpent._backends.arrays import (
     accumulation_dtype,
     cast,
     class_indices,
-    exp_terms,
-    first_maximum,
+    exp_and_rest,
     is_floating,
+    maximum,
     namespace,
-    put,
-    take,
 )
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
 from xpent._ops.layout import Axis, check_logits, masked, of_rows, rule_of_rows, to_rows, total
 
 
 class Peak(NamedTuple):
-    """Rows split at their pivot; a row without a finite maximum is NaN but in ``maximum``."""
+    """Rows split at their first maximum; a row without a finite maximum is NaN but in ``maximum``."""
 
     maximum: Array  # m, (..., 1)
-    pivot: Array  # k, (..., 1)
-    z: Array  # (..., 1)
+    shift: Array  # m, or NaN where it is not finite, (..., 1)
     shifted: Array | None  # x_j - m, (..., C), if kept
-    exp: Array  # e_j, of no meaning at the pivot, (..., C)
+    exp: Array  # e_j, (..., C)
     rest: Array  # (..., 1)
 
-    @property
-    def sum(self) -> Array:
-        """The sum of all e_j, s."""
-        return self.rest + namespace(self.z).exp(self.z)
 
-    @property
-    def log_sum(self) -> Array:
-        """Logarithm of s."""
-        xp = namespace(self.z)
-        return xp.log1p(self.rest + xp.expm1(self.z))
-
-
-def split(x: Array, pivot: Array | None = None, *, keeps_shifted: bool = False) -> Peak:
-    """Split rows, which have their classes last, at a pivot; by default that is their first maximum."""
+def split(x: Array, *, keeps_shifted: bool = False) -> Peak:
+    """Split rows, which have their classes last, at their first maximum."""
     xp = namespace(x)
-    if pivot is None:
-        maximum, pivot = first_maximum(x)
-    else:
-        maximum = xp.max(x, axis=-1, keepdims=True)
-    shifted = x - xp.where(xp.isfinite(maximum), maximum, math.nan)
-    z = take(shifted, pivot)
-    exp, terms, unit = exp_terms(shifted, overwrite=not keeps_shifted)
-    terms = put(terms, pivot, 0.0)
-    return Peak(maximum, pivot, z, shifted if keeps_shifted else None, exp, unit * total(terms))
+    highest, first = maximum(x)
+    shift = xp.where(xp.isfinite(highest), highest, math.nan)
+    shifted = x - shift
+    exp, rest = exp_and_rest(shifted, first, overwrite=not keeps_shifted)
+    return Peak(highest, shift, shifted if keeps_shifted else None, exp, rest)
 
 
 def centred(v: Array, x: Array) -> Array:
-    """v - v_a: what a shift does not change, but without v_a nothing cancels where p_a is almost 1."""
-    return v - take(v, first_maximum(x)[1])
+    """v less its mean over the maxima of x: a shift changes nothing, but now nothing cancels where p_a is almost 1."""
+    xp = namespace(x)
+    is_maximum = x == xp.max(x, axis=-1, keepdims=True)
+    return v - total(xp.where(is_maximum, v, 0.0)) / total(cast(is_maximum, v.dtype))
 
 
 # dp_j = p_j (dx_j - sum_k p_k dx_k); the Jacobian diag(p) - p p^T is symmetric, so that vjp and jvp are one.
@@ -77,8 +58,7 @@ def centred(v: Array, x: Array) -> Array:
 
 def _softmax_value(x: Array) -> Array:
     peak = split(x)
-    s = peak.sum
-    return put(peak.exp / s, peak.pivot, 1.0 / s)
+    return peak.exp / (1.0 + peak.rest)
 
 
 def _softmax_derivative(v: Array, x: Array) -> Array:
@@ -90,19 +70,19 @@ SOFTMAX = rule_of_rows(_softmax_value, vjp=_softmax_derivative, jvp=_softmax_der
 
 
 # d log p_j = dx_j - sum_k p_k dx_k, 0 for an impossible class, whose log p stays -inf. Backward g_j - p_j sum_k g_k,
-# and at a, where 1 - p_a would cancel, g_a sum_{k != a} p_k - p_a sum_{k != a} g_k.
+# and where p_j is more than 1/2, so that 1 - p_j could cancel, g_j sum_{k != j} p_k - p_j sum_{k != j} g_k.
 
 
 def _log_softmax_value(x: Array) -> Array:
     peak = split(x, keeps_shifted=True)
-    return peak.shifted - peak.log_sum
+    return peak.shifted - namespace(x).log1p(peak.rest)
 
 
 def _log_softmax_vjp(g: Array, x: Array) -> Array:
     xp, g, p = namespace(x), masked(g, x), of_rows(SOFTMAX, x)
-    is_first = class_indices(x) == first_maximum(x)[1]
-    rest_g, rest_p = (total(xp.where(is_first, 0.0, y)) for y in (g, p))
-    return xp.where(is_first, g * rest_p - p * rest_g, g - p * total(g))
+    is_likely = p > 0.5
+    rest_g, rest_p = (total(xp.where(is_likely, 0.0, y)) for y in (g, p))
+    return xp.where(is_likely, g * rest_p - p * rest_g, g - p * total(g))
 
 
 def _log_softmax_jvp(v: Array, x: Array) -> Array:
@@ -118,7 +98,7 @@ LOG_SOFTMAX = rule_of_rows(_log_softmax_value, _log_softmax_vjp, _log_softmax_jv
 
 def _logsumexp_value(x: Array) -> Array:
     xp, peak = namespace(x), split(x)
-    return xp.where(xp.isfinite(peak.maximum), peak.maximum + peak.log_sum, peak.maximum)
+    return xp.where(xp.isfinite(peak.maximum), peak.maximum + xp.log1p(peak.rest), peak.maximum)
 
 
 def _logsumexp_vjp(g: Array, x: Array) -> Array:
@@ -314,7 +294,7 @@ def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
 
     Notes
     -----
-    diag(p) - p p^T. For the first maximum, 1 - p_i is the sum of the other probabilities, which loses nothing.
+    diag(p) - p p^T. Where p_i is more than 1/2, 1 - p_i is the sum of the other probabilities, which loses nothing.
 
     Examples
     --------
@@ -329,8 +309,7 @@ def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
     xp = namespace(x)
     rows = to_rows(cast(x, accumulation_dtype(x)), axes)
     p = of_rows(SOFTMAX, rows)
-    index = class_indices(rows)
-    is_first = index == first_maximum(rows)[1]
-    complement = xp.where(is_first, total(xp.where(is_first, 0.0, p)), 1.0 - p)
+    index, is_likely = class_indices(rows), p > 0.5
+    complement = xp.where(is_likely, total(xp.where(is_likely, 0.0, p)), 1.0 - p)
     jacobian = xp.where(index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :])
     return cast(jacobian, x.dtype if is_floating(x) else rows.dtype)

@@ -23,16 +23,16 @@ from xpent._ops.layout import Axes, batch_shape, class_count, over_rows, total
 class Weights(NamedTuple):
     """What is known of the targets of rows before any logit is read, (...,)."""
 
-    index: Array | None  # of a class, whichever for a row without one; None for distributions
+    class_index: Array | None  # whichever for a row without a class; None for distributions
     target: Array | None  # w_t of an index; None for 1
     sample: Array | None  # 0 for an ignored row; None for 1
     is_valid: Array | None  # whether an index names a class or is ignored; None for all
 
 
 class Targets(NamedTuple):
-    """Targets q_j w_j of rows, smoothed: ``dense`` and ``value`` more at ``index``, 0 in a row that is not counted."""
+    """Targets q_j w_j of rows, smoothed: ``dense``, and ``value`` more at an index; 0 in a row that is not counted."""
 
-    index: Array | None  # (..., 1)
+    class_index: Array | None  # (..., 1)
     value: Array | float  # (..., 1)
     dense: Array | None  # (..., C)
     is_counted: Array | None  # not ignored, nor of sample weight 0, nor broken without a target; (..., 1), None for all
@@ -129,11 +129,11 @@ def row_weights(
 ) -> Array | None:
     """What mean sums and divides by, (...,); None where all rows weigh 1."""
     sample, target = weights.sample, weights.target
-    if weights.index is None and class_weight is not None:
+    if weights.class_index is None and class_weight is not None:
         dtype = accumulation_dtype(logits)
         w = cast(class_weight, dtype)
         shape = batch_shape(logits.shape, axes)
-        (target,) = over_rows(lambda q: (total(cast(q, dtype) * w),), (targets,), axes, [(shape, dtype)])
+        (target,) = over_rows(lambda q: (total(cast(q, dtype) * w),), targets, (), axes, [(shape, dtype)])
     if sample is None or target is None:
         return sample if target is None else target
     return namespace(sample).where(sample == 0.0, 0.0, sample * target)
