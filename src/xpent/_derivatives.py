@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpent._backends.arrays import Array, cast, common_namespace, is_floating, quiet
-from xpent._backends.differentiable import Call, Differentiable, Rule, Wanted, evaluating
+from xpent._backends.differentiable import Call, Differentiable, evaluating
 
 Argnums = int | tuple[int, ...]
 
@@ -242,7 +241,8 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
 
     def bind(*primals: Array, **options: Any) -> Call:
         call = _bind(function, primals, options)
-        if not call.is_scalar or call.rule.value_and_gradient is None:
+        rule = call.rule.value_and_gradient if name == "value_and_grad" else call.rule.gradient
+        if not call.is_scalar or rule is None:
             raise TypeError(f"{name} needs one number as the output of {function.__name__}; use vjp for an array")
         for i in wanted:
             if not 0 <= i < len(primals):
@@ -256,25 +256,7 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
             packed = gradients if isinstance(argnums, tuple) else gradients[0]
             return (*values, packed) if values else packed
 
-        rule = call.rule.value_and_gradient
-        rule = rule if name == "value_and_grad" else _gradient_only(rule)
         return Call(rule, call.primals, {**call.keywords, "wanted": wanted}, structure=structure)
 
     bind.__name__ = f"{name}({function.__name__})"
     return evaluating(bind)
-
-
-@functools.cache
-def _gradient_only(rule: Rule) -> Rule:
-    def value(*primals: Array, **keywords: Any) -> tuple[Array, ...]:
-        gradients: tuple[Array, ...] = rule.value(*primals, **keywords)[1:]
-        return gradients
-
-    def vjp(cotangents: tuple[Array, ...], needed: Wanted, *primals: Array, **keywords: Any) -> tuple[Array, ...]:
-        return rule.vjp((None, *cotangents), needed, *primals, **keywords)
-
-    def jvp(tangents: Any, *primals: Array, **keywords: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        values, moved = rule.jvp(tangents, *primals, **keywords)
-        return values[1:], moved[1:]
-
-    return Rule(value, vjp, jvp)

@@ -108,6 +108,14 @@ def index_dtype(x: Array) -> DType:
     return namespace(x).__array_namespace_info__().default_dtypes()["integral"]
 
 
+def count(number: int, like: Array) -> Array | int:
+    """A number that depends on a shape, as an array where a compiler could take it for a constant."""
+    is_symbol = is_torch(like) and not are_eager(like)
+    return (
+        namespace(like).full((), number, dtype=accumulation_dtype(like), device=_device(like)) if is_symbol else number
+    )
+
+
 def cast(x: Array, dtype: DType) -> Array:
     """The array in another dtype, or itself where it has that dtype already."""
     return x if x.dtype == dtype else namespace(x).astype(x, dtype)
@@ -120,6 +128,10 @@ def class_indices(x: Array) -> Array:
 
 def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
     """An array to be written to, on the device of another."""
+    if is_torch(like):
+        from xpent._backends import torch
+
+        return torch.empty(shape, dtype, like.device)
     return namespace(like).empty(shape, dtype=dtype, device=_device(like))
 
 
@@ -134,6 +146,8 @@ def take(x: Array, index: Array) -> Array:
     """The entry of each row at its index, (..., 1); ``index`` is (..., 1), the rows are (..., C)."""
     if is_numpy(x) and x.ndim == 2:
         return x[_row_numbers(x), index[:, 0]][:, None]
+    if is_torch(x):
+        return x.gather(-1, index)  # take_along_dim makes torch.compile believe in constant shapes
     return namespace(x).take_along_axis(x, index, axis=-1)
 
 
@@ -159,19 +173,25 @@ def _row_numbers(x: Array) -> Array:
 
 def maximum(x: Array) -> tuple[Array, Array | None]:
     """The maximum of each row, (..., 1), and where it is first attained if that is known for nothing."""
-    if not are_eager(x):
+    if not is_numpy(x):
         return namespace(x).max(x, axis=-1, keepdims=True), None
-    first = namespace(x).argmax(x, axis=-1, keepdims=True)
+    first = x.argmax(axis=-1, keepdims=True)
     return take(x, first), first
 
 
 def exp_and_rest(x: Array, first: Array | None, *, overwrite: bool) -> tuple[Array, Array]:
     """exp(x) for x <= 0, and the sum of each row without its first 0, given where that is; may overwrite ``x``."""
-    xp = namespace(x)
+    xp, is_written = namespace(x), overwrite and are_eager(x)
     if first is not None:
-        exp = put(xp.exp(x, out=x) if overwrite else xp.exp(x), first, 0.0)
+        exp = put(xp.exp(x, out=x) if is_written else xp.exp(x), first, 0.0)
         rest = xp.sum(exp, axis=-1, keepdims=True)
         return put(exp, first, 1.0), rest
+    if are_eager(x) and visible(x) is not None:
+        exp = x.exp_() if is_written else x.exp()
+        sums = exp.sum(-1, keepdim=True)
+        if (sums < 1.5).any():  # else nothing cancels in sums - 1
+            return exp, xp.where(sums < 1.5, (exp - exp.floor()).sum(-1, keepdim=True), sums - 1.0)
+        return exp, sums - 1.0
     # Arithmetic alone, for compilers do not vectorize comparisons: 1 for x < 0 and 0 for x = 0, each of which counts 1.
     is_less = xp.minimum(x * -float(xp.finfo(x.dtype).max), xp.ones_like(x))
     exp, terms, unit = _exp_terms(x)

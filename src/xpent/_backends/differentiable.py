@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, ParamSpec, Protocol
 
 from xpent._backends.arrays import Array, is_array, is_jax, is_torch, quiet
@@ -44,6 +44,12 @@ class Rule:
     value_and_gradient: Rule | None = None
     keeps_gradient: Callable[[dict[str, Any]], bool] = lambda _: False
 
+    gradient: Rule | None = field(init=False)  # value_and_gradient without the value
+
+    def __post_init__(self) -> None:
+        both = self.value_and_gradient
+        object.__setattr__(self, "gradient", None if both is None else _gradient_only(both))
+
     def __call__(self, *primals: Array, **keywords: Any) -> Any:
         constants = {name: value for name, value in keywords.items() if is_array(value)}
         options = {name: value for name, value in keywords.items() if name not in constants}
@@ -57,6 +63,21 @@ class Rule:
             return jax.apply(self, primals, constants, options)
         with quiet(primals[0]):
             return self.value(*primals, **keywords)
+
+
+def _gradient_only(rule: Rule) -> Rule:
+    def value(*primals: Array, **keywords: Any) -> tuple[Array, ...]:
+        gradients: tuple[Array, ...] = rule.value(*primals, **keywords)[1:]
+        return gradients
+
+    def vjp(cotangents: tuple[Array, ...], needed: Wanted, *primals: Array, **keywords: Any) -> tuple[Array, ...]:
+        return rule.vjp((None, *cotangents), needed, *primals, **keywords)
+
+    def jvp(tangents: Any, *primals: Array, **keywords: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        values, moved = rule.jvp(tangents, *primals, **keywords)
+        return values[1:], moved[1:]
+
+    return Rule(value, vjp, jvp)
 
 
 class Call(NamedTuple):

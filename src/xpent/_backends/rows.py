@@ -16,7 +16,7 @@ from xpent._backends.arrays import Array, are_eager, is_numpy, is_torch, visible
 Index = tuple[int | slice, ...]
 
 # Entries of a block for each thread that works on it: smaller ones wait for the interpreter, larger ones for memory.
-BLOCK = 2**18
+BLOCK = 2**19
 
 _pool: ThreadPoolExecutor | None = None
 

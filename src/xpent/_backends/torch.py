@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +15,24 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from xpent._backends.arrays import Array
 
-__all__ = ["apply", "are_eager", "visible", "xp"]
+__all__ = ["apply", "are_eager", "empty", "visible", "xp"]
 
 
 def visible(x: torch.Tensor) -> torch.Tensor | None:
     """The tensor if it is a plain one on the CPU, neither traced nor vmapped, else None."""
     return x if x.device.type == "cpu" and _is_plain(x) else None
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A tensor to be written to, large ones on a CPU in memory of NumPy.
+
+    NumPy asks Linux for huge pages, PyTorch does not by default, and to touch small ones for the first time costs more
+    than to compute a loss and its gradient.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or size < 2**22 or "numpy" not in sys.modules:
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.from_numpy(sys.modules["numpy"].empty(size, dtype="u1")).view(dtype).reshape(shape)
 
 
 def are_eager(*arrays: torch.Tensor) -> bool:
@@ -27,9 +41,12 @@ def are_eager(*arrays: torch.Tensor) -> bool:
 
 
 def _is_plain(x: torch.Tensor) -> bool:
-    is_plain = type(x) in (torch.Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
-    is_traced = is_plain and is_in_torch_dispatch_mode()
-    return is_plain and not is_traced and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
+        return False
+    if type(x) not in (torch.Tensor, torch.nn.Parameter):
+        return False
+    functorch = torch._C._functorch
+    return not functorch.is_functorch_wrapped_tensor(x) and not functorch.is_legacy_batchedtensor(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +137,7 @@ class _EvaluateWithGradient(_EvaluateForward):
         elif torch.is_grad_enabled():  # the gradient will be differentiated, so it must not be a constant
             primals, constants = job.split(arrays)
             (gradient,) = job.rule.vjp((cotangent,), (0,), *primals, **constants, **job.options)
-        elif torch._C._autograd._get_current_graph_task_keep_graph():
+        elif torch._C._autograd._get_current_graph_task_keep_graph() or not _is_plain(cotangent):
             gradient = gradient * cotangent
         elif cotangent.device.type != "cpu" or cotangent != 1.0:
             gradient *= cotangent  # nobody will ask for it again

@@ -21,6 +21,7 @@ from xpent._backends.arrays import (
     are_eager,
     cast,
     class_indices,
+    count,
     is_array,
     namespace,
     put,
@@ -48,14 +49,18 @@ Tangents = tuple[Array | None, Array | None]
 Scale = Array | float
 
 
-def _denominator(row_weight: Array | None, rows: int, reduction: str, normalizer: Array | float | None) -> Scale:
+def _denominator(
+    row_weight: Array | None, rows: Array | int, reduction: str, normalizer: Array | float | None
+) -> Scale:
     """What the sum of the losses is divided by; the mean of nothing is zero: 0 / inf."""
     if isinstance(normalizer, float):
         return normalizer
     if normalizer is None and reduction != "mean":
         return 1.0
     if row_weight is None:
-        return normalizer if normalizer is not None else rows or math.inf
+        if normalizer is not None:
+            return normalizer
+        return namespace(rows).where(rows == 0, math.inf, rows) if is_array(rows) else rows or math.inf
     xp = namespace(row_weight)
     denominator = xp.sum(row_weight) if normalizer is None else normalizer
     is_nothing = ~xp.any(row_weight != 0.0)
@@ -109,7 +114,8 @@ def _pose(
     row_weight = None
     if is_mean_of_weights or is_array(normalizer):
         row_weight = row_weights(weights, targets, logits, axes, class_weight)
-    denominator = _denominator(row_weight, math.prod(batch_shape(logits.shape, axes)), reduction, normalizer)
+    rows = count(math.prod(batch_shape(logits.shape, axes)), logits)
+    denominator = _denominator(row_weight, rows, reduction, normalizer)
     scale = None
     if sample is not None or is_valid is not None:
         scale = (xp.ones_like(index, dtype=dtype) if sample is None else sample) / denominator
