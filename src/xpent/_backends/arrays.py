@@ -156,6 +156,8 @@ def put(x: Array, index: Array, value: Array | float) -> Array:
 
     Compilers fuse a comparison with all indices into what is done with the rows anyway; elsewhere it costs a pass.
     """
+    if is_jax(x):
+        return namespace(x).put_along_axis(x, index, value, axis=-1, inplace=False)
     if not (are_eager(x, index, value) if is_array(value) else are_eager(x, index)):
         return namespace(x).where(class_indices(x) == index, value, x)
     if is_torch(x):
@@ -179,24 +181,36 @@ def maximum(x: Array) -> tuple[Array, Array | None]:
     return take(x, first), first
 
 
-def exp_and_rest(x: Array, first: Array | None, *, overwrite: bool) -> tuple[Array, Array]:
-    """exp(x) for x <= 0, and the sum of each row without its first 0, given where that is; may overwrite ``x``."""
-    xp, is_written = namespace(x), overwrite and are_eager(x)
+def shift_and_exp(
+    x: Array, shift: Array, first: Array | None, *, keeps_shifted: bool
+) -> tuple[Array | None, Array, Array]:
+    """x - shift where asked for, exp(x - shift), and its sum over each row without the first 1, given where that is."""
+    xp, shifted = namespace(x), x - shift
+    is_written = are_eager(shifted) and not keeps_shifted
     if first is not None:
-        exp = put(xp.exp(x, out=x) if is_written else xp.exp(x), first, 0.0)
+        exp = put(xp.exp(shifted, out=shifted) if is_written else xp.exp(shifted), first, 0.0)
         rest = xp.sum(exp, axis=-1, keepdims=True)
-        return put(exp, first, 1.0), rest
-    if are_eager(x) and visible(x) is not None:
-        exp = x.exp_() if is_written else x.exp()
+        return shifted, put(exp, first, 1.0), rest
+    if are_eager(shifted) and visible(x) is not None:
+        exp = shifted.exp_() if is_written else shifted.exp()
         sums = exp.sum(-1, keepdim=True)
         if (sums < 1.5).any():  # else nothing cancels in sums - 1
-            return exp, xp.where(sums < 1.5, (exp - exp.floor()).sum(-1, keepdim=True), sums - 1.0)
-        return exp, sums - 1.0
-    # Arithmetic alone, for compilers do not vectorize comparisons: 1 for x < 0 and 0 for x = 0, each of which counts 1.
-    is_less = xp.minimum(x * -float(xp.finfo(x.dtype).max), xp.ones_like(x))
-    exp, terms, unit = _exp_terms(x)
-    ties = xp.sum(1.0 - is_less, axis=-1, keepdims=True)
-    return exp, unit * xp.sum(terms * is_less, axis=-1, keepdims=True) + (ties - 1.0)
+            return shifted, exp, xp.where(sums < 1.5, (exp - exp.floor()).sum(-1, keepdim=True), sums - 1.0)
+        return shifted, exp, sums - 1.0
+    # Compilers do not vectorize comparisons, and write to memory what two sums share, were it a constant. So the terms
+    # are multiplied by 1 for x < 0 and 0 for x = 0, and the zeros, each of which counts 1, are counted in other words.
+    largest = float(xp.finfo(x.dtype).max)
+    terms, unit = _exp_terms(shifted)
+    rest = unit * xp.sum(terms * xp.minimum(shifted * -largest, xp.ones_like(x)), axis=-1, keepdims=True)
+    again = _apart(shift)
+    ties = 4.0 * xp.sum(xp.maximum(0.25 - (again - x) * (0.25 * largest), xp.zeros_like(x)), axis=-1, keepdims=True)
+    shifted = x - _apart(again)
+    return shifted, xp.exp(shifted), rest + (ties - 1.0)
+
+
+def _apart(x: Array) -> Array:
+    """The same, but what is computed from it is not shared with what was computed before."""
+    return sys.modules["jax"].lax.optimization_barrier(x) if is_jax(x) else x
 
 
 def times(x: Array, factor: Array) -> Array:
@@ -204,17 +218,16 @@ def times(x: Array, factor: Array) -> Array:
     return namespace(x).multiply(x, factor, out=x) if are_eager(x, factor) else x * factor
 
 
-def _exp_terms(x: Array) -> tuple[Array, Array, float]:
-    """exp(x) for x <= 0, and terms to be summed in its place with the unit they are in.
+def _exp_terms(x: Array) -> tuple[Array, float]:
+    """Terms to be summed in place of exp(x) for x <= 0, with the unit they are in.
 
     XLA on a CPU flushes subnormal numbers to zero, which is fine for one exp(x) but not for a sum of many of them:
     there the terms are (2**32 exp(x / 2))**2, in units of 2**-64.
     """
     if not is_jax(x):
-        exp = namespace(x).exp(x)
-        return exp, exp, 1.0
-    root = namespace(x).exp(0.5 * x)
-    return root * root, (2.0**32 * root) * (2.0**32 * root), 2.0**-64
+        return namespace(x).exp(x), 1.0
+    root = 2.0**32 * namespace(x).exp(0.5 * x)
+    return root * root, 2.0**-64
 
 
 def are_eager(*arrays: Array) -> bool:

@@ -136,11 +136,25 @@ def _pose(
     )
 
 
-def _enter(problem: Problem, x: Array, mask: Array | None, *of_targets: Array | None) -> tuple[Array, Targets]:
+def _enter(
+    problem: Problem,
+    x: Array,
+    mask: Array | None,
+    q: Array | None,
+    class_index: Array | None,
+    index_weight: Array | None,
+    scale: Array | None,
+) -> tuple[Array, Targets]:
     """Rows of logits, 0 in a row that is not counted, and their targets."""
     x = logits_of_rows(x, mask)
     targets = targets_of_rows(
-        x, *of_targets, class_weight=problem.class_weight, label_smoothing=problem.label_smoothing
+        x,
+        q,
+        class_index,
+        index_weight,
+        None if problem.sample_weight is None else scale != 0.0,
+        class_weight=problem.class_weight,
+        label_smoothing=problem.label_smoothing,
     )
     return x if targets.is_counted is None else namespace(x).where(targets.is_counted, x, 0.0), targets
 
@@ -169,19 +183,18 @@ def _z(problem: Problem, targets: Targets) -> Array | float:
     return problem.z_loss * cast(has_target, accumulation_dtype(problem.logits))
 
 
-def _of_rows(problem: Problem, wanted: Wanted, cotangent: Array | None, x: Array, *others: Array | None) -> list[Array]:
+def _of_rows(problem: Problem, wanted: Wanted, cotangent: Array | None, x: Array, *rest: Array | None) -> list[Array]:
     """Loss of every row, and its gradients times a cotangent, the last array or one for all rows."""
-    *of_targets, scale, cotangent_of_row = others
-    x, targets = _enter(problem, x, *of_targets, scale)
-    xp, scale = namespace(x), problem.scale if scale is None else scale
+    *others, cotangent_of_row = rest
+    x, targets = _enter(problem, x, *others)
+    xp, scale = namespace(x), problem.scale if others[-1] is None else others[-1]
     peak = split(x, keeps_shifted=targets.dense is not None or 1 in wanted)
     log_s = xp.log1p(peak.rest)
-    surprise = None if peak.shifted is None else log_s - peak.shifted
     z = None if targets.class_index is None else take(x, targets.class_index) - peak.shift
 
     loss = 0.0 if z is None else _weighed(targets.value, log_s - z)
     if targets.dense is not None:
-        loss = loss + total(_weighed(targets.dense, surprise))
+        loss = loss + total(_weighed(targets.dense, log_s - peak.shifted))
     level: Array | float = 0.0  # of the z-loss: what every p_j is multiplied by
     if problem.z_loss:
         z_loss, log_sum = _z(problem, targets), peak.maximum + log_s
@@ -193,7 +206,7 @@ def _of_rows(problem: Problem, wanted: Wanted, cotangent: Array | None, x: Array
     if 0 in wanted:
         outputs.append(_gradient(targets, peak, z, level, scale))
     if 1 in wanted:
-        outputs.append(_weighed(scale * _slope(problem), surprise))
+        outputs.append(_weighed(scale * _slope(problem), log_s - peak.shifted))
     return outputs
 
 
@@ -273,10 +286,16 @@ def _vjp(cotangents: tuple[Array], needed: Wanted, logits: Array, targets: Array
 def _jvp(tangents: Tangents, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, Array]:
     moving = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
     loss, *gradients = LOSS_AND_GRADIENT(logits, targets, wanted=moving, **keywords)
-    rows = _rows(logits, targets, **keywords)
-    moved, pairs = _enter_tangents(tangents, rows), zip(moving, gradients, strict=True)
-    change = sum([total(_times(moved[i], to_rows(gradient, rows.axes))) for i, gradient in pairs])[..., 0]
-    return loss, namespace(loss).sum(change) if rows.is_reduced else change
+    axes, change = keywords["axes"], 0.0
+    # What moves in a row that is not counted or in a class that is not in may be NaN.
+    options = ("where", "class_weight", "sample_weight", "ignore_index")
+    leaks = targets.ndim == logits.ndim or any(keywords[name] is not None for name in options)
+    for i, gradient in zip(moving, gradients, strict=True):
+        gradient, v = to_rows(gradient, axes), to_rows(cast(tangents[i], gradient.dtype), axes)
+        if leaks:
+            v = namespace(v).where(gradient == 0.0, 0.0, v)
+        change = change + total(_times(v, gradient) if i else v * gradient)[..., 0]
+    return loss, change if keywords["reduction"] == "none" else namespace(loss).sum(change)
 
 
 class Rows(NamedTuple):
@@ -297,13 +316,13 @@ class Rows(NamedTuple):
 def _rows(logits: Array, targets: Array, **keywords: Any) -> Rows:
     problem = _pose(logits, targets, **keywords)
     xp, axes = namespace(logits), problem.axes
-    *arrays, scale = as_rows((logits, *problem.others), axes, logits.ndim)
-    x, t = _enter(problem, *arrays, scale)
+    x, *others = as_rows((logits, *problem.others), axes, logits.ndim)
+    x, t = _enter(problem, x, *others)
     q = xp.zeros_like(x) if t.dense is None else t.dense
     if t.class_index is not None:
         q = xp.where(class_indices(x) == t.class_index, q + t.value, q)
     ones = xp.ones_like(x[..., :1])  # PyTorch rounds numbers of Python to float32 in forward mode within forward mode
-    slope, scale = ones * _slope(problem), ones * problem.scale if scale is None else scale
+    slope, scale = ones * _slope(problem), ones * problem.scale if others[-1] is None else others[-1]
     denominator_slope = None
     if problem.depends_on_targets:
         w, sample = cast(problem.class_weight, x.dtype), problem.sample_weight

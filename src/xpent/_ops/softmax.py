@@ -16,10 +16,10 @@ from xpent._backends.arrays import (
     accumulation_dtype,
     cast,
     class_indices,
-    exp_and_rest,
     is_floating,
     maximum,
     namespace,
+    shift_and_exp,
 )
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
 from xpent._ops.layout import Axis, check_logits, masked, of_rows, rule_of_rows, to_rows, total
@@ -30,7 +30,7 @@ class Peak(NamedTuple):
 
     maximum: Array  # m, (..., 1)
     shift: Array  # m, or NaN where it is not finite, (..., 1)
-    shifted: Array | None  # x_j - m, (..., C), if kept
+    shifted: Array  # x_j - m, (..., C), where kept
     exp: Array  # e_j, (..., C)
     rest: Array  # (..., 1)
 
@@ -40,9 +40,8 @@ def split(x: Array, *, keeps_shifted: bool = False) -> Peak:
     xp = namespace(x)
     highest, first = maximum(x)
     shift = xp.where(xp.isfinite(highest), highest, math.nan)
-    shifted = x - shift
-    exp, rest = exp_and_rest(shifted, first, overwrite=not keeps_shifted)
-    return Peak(highest, shift, shifted if keeps_shifted else None, exp, rest)
+    shifted, exp, rest = shift_and_exp(x, shift, first, keeps_shifted=keeps_shifted)
+    return Peak(highest, shift, shifted, exp, rest)
 
 
 def centred(v: Array, x: Array) -> Array:

@@ -144,12 +144,12 @@ def targets_of_rows(
     q: Array | None,
     index: Array | None,
     index_weight: Array | None,
-    scale: Array | None,
+    is_counted: Array | None,
     *,
     class_weight: Array | None,
     label_smoothing: float,
 ) -> Targets:
-    """The targets of rows of logits x, in which -inf marks an impossible class; rows whose scale is 0 do not count."""
+    """The targets of rows of logits x, in which -inf marks an impossible class."""
     xp = namespace(x)
     w = 1.0 if class_weight is None else cast(class_weight, x.dtype)
     share = 1.0 - label_smoothing
@@ -166,7 +166,7 @@ def targets_of_rows(
         smooth = (label_smoothing / total(is_possible)) * is_possible * w
         dense = smooth if dense is None else dense + smooth
 
-    conditions = [] if scale is None else [scale != 0.0]
+    conditions = [] if is_counted is None else [is_counted]
     if index is None or index_weight is not None:
         # A distribution without weight can still be moved, where the logits are not broken.
         has_target = value != 0.0 if dense is None else xp.any(dense != 0.0, axis=-1, keepdims=True) | (value != 0.0)
