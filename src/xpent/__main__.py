@@ -1,4 +1,4 @@
-"""The command line: `xpent check`."""
+"""The command line: `xpent check` and `xpent bench`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 if all holds, 1 if a check fails, 2 for wrong usage."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    return _bench(parser, options) if options.command == "bench" else _check(parser, options)
+
+
+def _bench(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    try:
+        from xpent.bench import command
+    except ModuleNotFoundError as error:
+        print(f"{error}: python -m pip install 'xpent[bench]'", file=sys.stderr)
+        return 2
+    try:
+        return command.run(options)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         from xpent.conformance import html, terminal
         from xpent.conformance.dtypes import DTYPES
@@ -73,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Check xpent on every installed library, or a function of yours, against exact values, case by "
         "case. Exit status: 0 if everything holds, 1 if a check fails, 2 for wrong usage.",
     )
+    _add_bench(commands)
     check.add_argument("target", nargs="?", metavar="TARGET", help="module:function; default: xpent itself")
     yours = check.add_argument_group("of TARGET")
     yours.add_argument("--library", help="whose arrays it takes: numpy (default), torch, jax or an array API namespace")
@@ -96,6 +113,27 @@ def _parser() -> argparse.ArgumentParser:
     answer.add_argument("--json", action="store_true", help="print JSON for machines")
     answer.add_argument("--html", metavar="FILE", help="write one self-contained HTML file as well")
     return parser
+
+
+def _add_bench(commands: Any) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure how fast xpent is here, beside what one would have used instead",
+        description="Times of xpent, of what one would have used instead and of a plain copy, taken in turn.",
+    )
+    what = bench.add_argument_group("what to measure")
+    what.add_argument("--function", action="append", help="loss, loss_and_gradient (default), softmax, ...; repeatable")
+    what.add_argument("--shape", action="append", default=[], help="ROWSxCLASSES of the logits; repeatable")
+    what.add_argument("--series", default="bar", help="of shapes, where none is given: bar, small, elements or classes")
+    what.add_argument("--dtype", default="float32", help="float64, float32, float16 or bfloat16")
+    what.add_argument("--device", default="cpu", help="cpu (default), or that of PyTorch, like cuda")
+    what.add_argument("--library", action="append", default=[], help="numpy, torch or jax; repeatable")
+    what.add_argument("--peer", action="append", default=[], help="whom to stand beside, by name; repeatable")
+    what.add_argument("--rounds", type=int, default=15, help="in each of which everyone has a turn; default: 15")
+    what.add_argument("--memory", action="store_true", help="peaks of memory, too, each in a process of its own")
+    answer = bench.add_argument_group("the report")
+    answer.add_argument("--json", action="store_true", help="print JSON for machines")
+    answer.add_argument("--plot", metavar="FILE", help="write an image: time against size")
 
 
 def _target(options: argparse.Namespace) -> Implementation | None:

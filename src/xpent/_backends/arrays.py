@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias, TypeGuard
 
@@ -11,6 +12,11 @@ import array_api_compat
 
 Array: TypeAlias = Any
 DType: TypeAlias = Any
+
+_GROUP = 512  # entries of a row that XLA sums at a time
+
+# Of the dtypes of NumPy, for which this is quicker than to ask; the zero gradients of JAX, say, are of another kind.
+_KINDS = {"f": "real floating", "i": "integral", "u": "integral", "b": "bool"}
 
 
 def namespace(x: Array) -> ModuleType:
@@ -32,7 +38,7 @@ def common_namespace(**arrays: Array | None) -> ModuleType:
                 f"{name} is {_kind(arrays[name])}"
             )
     # JAX moves what it may move and names the devices itself where it may not; a tracer has no device.
-    devices = {name: _device(array) for name, array in arrays.items()}
+    devices = {name: _device(array) for name, array in arrays.items() if not is_numpy(array)}
     if len(set(devices.values())) > 1:
         listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise ValueError(f"all arrays must be on one device, got {listed}")
@@ -40,6 +46,10 @@ def common_namespace(**arrays: Array | None) -> ModuleType:
 
 
 def _namespace(name: str, array: Array) -> ModuleType:
+    if is_numpy(array) and array.dtype.kind in _KINDS:
+        from array_api_compat import numpy
+
+        return numpy
     if is_torch(array):
         from xpent._backends import torch
 
@@ -90,9 +100,21 @@ def _device(x: Array) -> Any:
     return x.device if is_torch(x) else None if is_jax(x) else array_api_compat.device(x)
 
 
+def holds(x: Array, *kinds: str) -> bool:
+    """Whether the dtype of an array is of one of the kinds, named as in the array API standard."""
+    if is_numpy(x):
+        return _KINDS.get(x.dtype.kind) in kinds
+    return bool(namespace(x).isdtype(x.dtype, kinds))
+
+
 def is_floating(x: Array) -> bool:
     """Whether an array holds real floating-point numbers, bfloat16 included."""
-    return bool(namespace(x).isdtype(x.dtype, "real floating"))
+    return holds(x, "real floating")
+
+
+def is_real(x: Array) -> bool:
+    """Whether an array holds real numbers: floating-point ones, integers or booleans."""
+    return holds(x, "real floating", "integral", "bool")
 
 
 def accumulation_dtype(x: Array) -> DType:
@@ -198,14 +220,20 @@ def shift_and_exp(
             return shifted, exp, xp.where(sums < 1.5, (exp - exp.floor()).sum(-1, keepdim=True), sums - 1.0)
         return shifted, exp, sums - 1.0
     # Compilers do not vectorize comparisons, and write to memory what two sums share, were it a constant. So the terms
-    # are multiplied by 1 for x < 0 and 0 for x = 0, and the zeros, each of which counts 1, are counted in other words.
+    # are multiplied by 1 for x < shift and 0 for x = shift, and the latter, which count 1, are counted in other words.
     largest = float(xp.finfo(x.dtype).max)
-    terms, unit = _exp_terms(shifted)
-    rest = unit * xp.sum(terms * xp.minimum(shifted * -largest, xp.ones_like(x)), axis=-1, keepdims=True)
+
+    def less(x: Array, shift: Array) -> Array:
+        return _exp_terms(x - shift) * xp.minimum((x - shift) * -largest, xp.ones_like(x))
+
+    def equal(x: Array, shift: Array) -> Array:
+        return xp.maximum(0.25 - (shift - x) * (0.25 * largest), xp.zeros_like(x))
+
     again = _apart(shift)
-    ties = 4.0 * xp.sum(xp.maximum(0.25 - (again - x) * (0.25 * largest), xp.zeros_like(x)), axis=-1, keepdims=True)
+    unit = 2.0**-64 if is_jax(x) else 1.0
+    rest = unit * _reduce(xp.sum, less, x, shift) + (4.0 * _reduce(xp.sum, equal, x, again) - 1.0)
     shifted = x - _apart(again)
-    return shifted, xp.exp(shifted), rest + (ties - 1.0)
+    return shifted, xp.exp(shifted), rest
 
 
 def _apart(x: Array) -> Array:
@@ -213,21 +241,36 @@ def _apart(x: Array) -> Array:
     return sys.modules["jax"].lax.optimization_barrier(x) if is_jax(x) else x
 
 
+def _reduce(reduce: Callable[..., Array], function: Callable[..., Array], x: Array, *of_row: Array) -> Array:
+    """The sum or maximum over each row of a function of its entries and of numbers of the row, (..., 1)."""
+    length = x.shape[-1]
+    if not is_jax(x) or length <= 2 * _GROUP:
+        return reduce(function(x, *of_row), axis=-1, keepdims=True)
+    # XLA on a CPU is slow for long rows, and adds up one by one; in groups it is quick, and as exact as can be.
+    group = max(n for n in range(1, _GROUP + 1) if length % n == 0)
+    if group < 16:
+        last = length - length % _GROUP
+        parts = [_reduce(reduce, function, part, *of_row) for part in (x[..., :last], x[..., last:])]
+        return reduce(namespace(x).concat(parts, axis=-1), axis=-1, keepdims=True)
+    groups = namespace(x).reshape(x, (*x.shape[:-1], length // group, group))
+    return reduce(_apart(reduce(function(groups, *[y[..., None] for y in of_row]), axis=-1)), axis=-1, keepdims=True)
+
+
 def times(x: Array, factor: Array) -> Array:
     """x * factor, in ``x`` itself where that is possible."""
     return namespace(x).multiply(x, factor, out=x) if are_eager(x, factor) else x * factor
 
 
-def _exp_terms(x: Array) -> tuple[Array, float]:
-    """Terms to be summed in place of exp(x) for x <= 0, with the unit they are in.
+def _exp_terms(x: Array) -> Array:
+    """What is summed in place of exp(x) for x <= 0.
 
     XLA on a CPU flushes subnormal numbers to zero, which is fine for one exp(x) but not for a sum of many of them:
     there the terms are (2**32 exp(x / 2))**2, in units of 2**-64.
     """
     if not is_jax(x):
-        return namespace(x).exp(x), 1.0
+        return namespace(x).exp(x)
     root = 2.0**32 * namespace(x).exp(0.5 * x)
-    return root * root, 2.0**-64
+    return root * root
 
 
 def are_eager(*arrays: Array) -> bool:

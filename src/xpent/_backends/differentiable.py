@@ -19,7 +19,7 @@ class Rule:
     """A function of arrays together with its derivatives, each written by hand.
 
     Positional arguments are the primals, which can be differentiated; keywords are options and arrays that are
-    constants. Calling a rule evaluates it so that the framework of its arrays can differentiate it, and the bodies
+    constants. Calling a rule, inside `quiet`, evaluates it so that the framework of its arrays can differentiate it, and the bodies
     of ``vjp`` and ``jvp`` call rules in turn: that is what makes every higher order right.
 
     ``value(*primals, **keywords)``
@@ -61,8 +61,7 @@ class Rule:
             from xpent._backends import jax
 
             return jax.apply(self, primals, constants, options)
-        with quiet(primals[0]):
-            return self.value(*primals, **keywords)
+        return self.value(*primals, **keywords)
 
 
 def _gradient_only(rule: Rule) -> Rule:

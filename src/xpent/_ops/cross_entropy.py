@@ -7,7 +7,7 @@ import numbers
 from sys import float_info
 from typing import Any, Literal
 
-from xpent._backends.arrays import Array, common_namespace, namespace
+from xpent._backends.arrays import Array, common_namespace, is_real
 from xpent._backends.differentiable import Call, differentiable
 from xpent._ops.cross_entropy_rules import CROSS_ENTROPY
 from xpent._ops.layout import Axis, batch_shape, check_logits, class_count
@@ -27,7 +27,7 @@ def _number(name: str, value: Any, lowest: float, highest: float) -> float:
 def _check_weights(name: str, weights: Array | None, shape: tuple[int, ...], meaning: str) -> None:
     if weights is None:
         return
-    if not namespace(weights).isdtype(weights.dtype, ("real floating", "integral", "bool")):
+    if not is_real(weights):
         raise TypeError(f"{name} must hold real numbers, got {weights.dtype}")
     if tuple(weights.shape) != shape:
         raise ValueError(f"{name} must have the shape {shape}, {meaning}, got {tuple(weights.shape)}")

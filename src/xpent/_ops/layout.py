@@ -14,7 +14,9 @@ from xpent._backends.arrays import (
     common_namespace,
     contiguous,
     empty,
+    holds,
     is_floating,
+    is_real,
     namespace,
 )
 from xpent._backends.differentiable import Rule, Wanted
@@ -26,11 +28,11 @@ Axes = tuple[int, ...]
 
 def check_logits(x: Array, axis: Axis, where: Array | None, name: str = "x") -> Axes:
     """The class axes of valid arguments, which every public function shares; an error for others."""
-    xp = common_namespace(**{name: x, "where": where})
-    if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
+    common_namespace(**{name: x, "where": where})
+    if not is_real(x):
         raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
     if where is not None:
-        if not xp.isdtype(where.dtype, "bool"):
+        if not holds(where, "bool"):
             raise TypeError(f"where must hold booleans, got {where.dtype}")
         if not _is_broadcastable(tuple(where.shape), tuple(x.shape)):
             raise ValueError(f"where must broadcast to the shape {tuple(x.shape)} of {name}, got {tuple(where.shape)}")

@@ -11,8 +11,10 @@ from xpent._backends.arrays import (
     Array,
     accumulation_dtype,
     cast,
+    holds,
     index_dtype,
     is_known_true,
+    is_real,
     namespace,
     to_int,
     visible,
@@ -40,14 +42,13 @@ class Targets(NamedTuple):
 
 def are_indices(targets: Array, logits: Array, axes: Axes) -> bool:
     """Whether targets are class indices rather than distributions over the classes, told by their shape."""
-    xp = namespace(targets)
     shape, batch = tuple(logits.shape), batch_shape(logits.shape, axes)
     if tuple(targets.shape) == batch:
-        if not xp.isdtype(targets.dtype, "integral"):
+        if not holds(targets, "integral"):
             raise TypeError(f"class indices must be integers, got {targets.dtype}")
         return True
     if tuple(targets.shape) == shape:
-        if not xp.isdtype(targets.dtype, ("real floating", "integral", "bool")):
+        if not is_real(targets):
             raise TypeError(f"a distribution over the classes must hold real numbers, got {targets.dtype}")
         return False
     raise ValueError(

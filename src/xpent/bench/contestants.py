@@ -1,0 +1,181 @@
+"""Who takes part: for a function, arrays go in and a call of no arguments comes out, which runs to its end."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import xpent
+
+Run = Callable[[], Any]
+FUNCTIONS = ("loss", "loss_and_gradient", "softmax", "log_softmax", "logsumexp")
+LIMIT = "copy"
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """One that computes some of the functions, given logits and labels of its library."""
+
+    name: str
+    library: str
+    functions: dict[str, Callable[[Any, Any], Run]]
+    needs: str = ""  # what must be installed besides its library
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is xpent."""
+        return self.name.startswith("xpent")
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether it is the least that must be done."""
+        return self.name == LIMIT
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether all it needs is there."""
+        return all(importlib.util.find_spec(name) for name in (self.library, self.needs) if name)
+
+
+def contestants() -> list[Contestant]:
+    """All of them that are installed; the limit first."""
+    makers = {"numpy": _with_numpy, "torch": _with_torch, "jax": _with_jax}
+    everyone = [one for library, make in makers.items() if importlib.util.find_spec(library) for one in make()]
+    return [one for one in everyone if one.is_installed]
+
+
+def _call(function: Callable[..., Any]) -> Callable[[Any, Any], Run]:
+    """What takes the logits alone."""
+    return lambda x, _: lambda: function(x)
+
+
+def _with_numpy() -> list[Contestant]:
+    import numpy as np
+
+    def copy(x: Any, _: Any) -> Run:
+        buffer = np.empty_like(x)
+        return lambda: np.copyto(buffer, x)
+
+    def scipy(name: str) -> Callable[[Any, Any], Run]:
+        def prepare(x: Any, _: Any) -> Run:
+            from scipy import special
+
+            return lambda: getattr(special, name)(x, axis=-1)
+
+        return prepare
+
+    def scipy_loss(x: Any, labels: Any) -> Run:
+        from scipy import special
+
+        rows = np.arange(x.shape[0])
+        return lambda: -special.log_softmax(x, axis=-1)[rows, labels].mean()
+
+    def scikit_learn(x: Any, labels: Any) -> Run:
+        from sklearn._loss.loss import HalfMultinomialLoss
+
+        loss, y = HalfMultinomialLoss(n_classes=x.shape[-1]), labels.astype(x.dtype)
+        return lambda: loss.loss_gradient(y, x, n_threads=2)
+
+    ours = {name: _call(getattr(xpent, name)) for name in ("softmax", "log_softmax", "logsumexp")}
+    ours["loss"] = lambda x, labels: lambda: xpent.cross_entropy(x, labels)
+    value_and_grad = xpent.value_and_grad(xpent.cross_entropy)
+    ours["loss_and_gradient"] = lambda x, labels: lambda: value_and_grad(x, labels)
+    theirs = {name: scipy(name) for name in ("softmax", "log_softmax", "logsumexp")}
+    return [
+        Contestant(LIMIT, "numpy", dict.fromkeys(FUNCTIONS, copy)),
+        Contestant("xpent numpy", "numpy", ours),
+        Contestant("scipy", "numpy", {**theirs, "loss": scipy_loss}, "scipy"),
+        Contestant("scikit-learn", "numpy", {"loss_and_gradient": scikit_learn}, "sklearn"),
+    ]
+
+
+def _with_torch() -> list[Contestant]:
+    import torch
+    from torch.nn import functional
+
+    def forward(function: Callable[..., Any]) -> Callable[[Any, Any], Run]:
+        def prepare(x: Any, labels: Any) -> Run:
+            def run() -> None:
+                with torch.no_grad():
+                    function(x, labels)
+                _finish(x)
+
+            return run
+
+        return prepare
+
+    def backward(function: Callable[..., Any]) -> Callable[[Any, Any], Run]:
+        def prepare(x: Any, labels: Any) -> Run:
+            x = x.detach().requires_grad_()
+
+            def run() -> None:
+                x.grad = None
+                function(x, labels).backward()
+                _finish(x)
+
+            return run
+
+        return prepare
+
+    def _finish(x: Any) -> None:
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+
+    def all_of(cross_entropy: Any, softmax: Any, log_softmax: Any, logsumexp: Any) -> dict[str, Any]:
+        of_logits = {"softmax": softmax, "log_softmax": log_softmax, "logsumexp": logsumexp}
+        return {
+            "loss": forward(cross_entropy),
+            "loss_and_gradient": backward(cross_entropy),
+            **{name: forward(lambda x, _, function=function: function(x)) for name, function in of_logits.items()},
+        }
+
+    ours = (xpent.cross_entropy, xpent.softmax, xpent.log_softmax, xpent.logsumexp)
+    theirs = (
+        functional.cross_entropy,
+        lambda x: functional.softmax(x, -1),
+        lambda x: functional.log_softmax(x, -1),
+        lambda x: torch.logsumexp(x, -1),
+    )
+    makers = {"": lambda function: function, " compiled": lambda function: torch.compile(function, dynamic=False)}
+    return [
+        Contestant(f"{name}{how}", "torch", all_of(*map(make, functions)))
+        for how, make in makers.items()
+        for name, functions in (("xpent torch", ours), ("torch", theirs))
+    ]
+
+
+def _with_jax() -> list[Contestant]:
+    import jax
+
+    def jitted(function: Callable[..., Any], *, takes_labels: bool = False) -> Callable[[Any, Any], Run]:
+        compiled = jax.jit(function)
+
+        def prepare(x: Any, labels: Any) -> Run:
+            arguments = (x, labels) if takes_labels else (x,)
+            return lambda: jax.block_until_ready(compiled(*arguments))  # type: ignore[no-untyped-call]
+
+        return prepare
+
+    def optax_loss(x: Any, labels: Any) -> Any:
+        import optax
+
+        return optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()
+
+    def losses(function: Callable[..., Any]) -> dict[str, Any]:
+        return {
+            "loss": jitted(function, takes_labels=True),
+            "loss_and_gradient": jitted(jax.value_and_grad(function), takes_labels=True),
+        }
+
+    def of_logits(library: Any) -> dict[str, Any]:
+        names = ("softmax", "log_softmax", "logsumexp")
+        return {name: jitted(functools.partial(getattr(library, name), axis=-1)) for name in names}
+
+    return [
+        Contestant("xpent jax", "jax", {**losses(xpent.cross_entropy), **of_logits(xpent)}),
+        Contestant("optax", "jax", losses(optax_loss), "optax"),
+        Contestant("jax.nn", "jax", of_logits(jax.nn)),
+    ]
