@@ -61,7 +61,7 @@ def test_operations_name_no_library(file):
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
 def test_only_its_bridge_imports_a_library(library):
-    inside = [file for file in FILES if "conformance" not in file.parts]
+    inside = [file for file in FILES if not {"conformance", "bench"} & set(file.parts)]
     importers = {name_of(file) for file in inside if any(name.partition(".")[0] == library for name in imports(file))}
     assert importers <= {f"_backends.{library}", library, {"jax": "optax"}.get(library, library)}
     assert f"_backends.{library}" in importers
@@ -73,10 +73,11 @@ def test_backends_import_nothing_of_xpent_but_each_other(file):
         assert name.startswith("xpent._backends") or name.partition(".")[0] != "xpent", name
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if "conformance" not in file.parts], ids=name_of)
-def test_nothing_but_the_command_line_imports_the_conformance_kit(file):
-    if file.name != "__main__.py":
-        assert not any("conformance" in name for name in imports(file))
+@pytest.mark.parametrize("kit", ["conformance", "bench"])
+def test_nothing_but_the_command_line_imports_a_kit(kit):
+    for file in FILES:
+        if kit not in file.parts and file.name != "__main__.py":
+            assert not any(name.startswith(f"xpent.{kit}") for name in imports(file)), file
 
 
 KIT = [file for file in FILES if "conformance" in file.parts]

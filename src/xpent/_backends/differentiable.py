@@ -19,8 +19,8 @@ class Rule:
     """A function of arrays together with its derivatives, each written by hand.
 
     Positional arguments are the primals, which can be differentiated; keywords are options and arrays that are
-    constants. Calling a rule, inside `quiet`, evaluates it so that the framework of its arrays can differentiate it, and the bodies
-    of ``vjp`` and ``jvp`` call rules in turn: that is what makes every higher order right.
+    constants. Calling a rule, inside `quiet`, evaluates it so that the framework of its arrays can differentiate it,
+    and the bodies of ``vjp`` and ``jvp`` call rules in turn: that is what makes every higher order right.
 
     ``value(*primals, **keywords)``
         the output, an array or a tuple of arrays.

@@ -98,6 +98,8 @@ def _with_torch() -> list[Contestant]:
 
     def forward(function: Callable[..., Any]) -> Callable[[Any, Any], Run]:
         def prepare(x: Any, labels: Any) -> Run:
+            torch.compiler.reset()  # else a function is compiled for a few shapes only
+
             def run() -> None:
                 with torch.no_grad():
                     function(x, labels)
@@ -109,6 +111,7 @@ def _with_torch() -> list[Contestant]:
 
     def backward(function: Callable[..., Any]) -> Callable[[Any, Any], Run]:
         def prepare(x: Any, labels: Any) -> Run:
+            torch.compiler.reset()
             x = x.detach().requires_grad_()
 
             def run() -> None:

@@ -1,0 +1,164 @@
+"""How rows are walked: the same answers in blocks of any size and by any number of threads, in little memory."""
+
+import multiprocessing
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import xpent
+from xpent._backends import rows
+
+RNG = np.random.default_rng(3)
+MIB = 2**20
+
+
+def answers(x, labels):
+    loss, gradient = xpent.value_and_grad(xpent.cross_entropy)(x, labels, label_smoothing=0.125)
+    losses = xpent.cross_entropy(x, labels, reduction="none", ignore_index=0)
+    return [loss, losses, gradient, xpent.softmax(x), xpent.log_softmax(x), xpent.logsumexp(x)]
+
+
+@pytest.mark.library("numpy")
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+@pytest.mark.parametrize("block", [1, 7, 64, 1000])
+@pytest.mark.parametrize("shape", [(23, 7), (3, 5, 7), (2, 1, 3, 7), (0, 7), (7,)])
+def test_bits_depend_neither_on_blocks_nor_on_threads(monkeypatch, shape, block, threads):
+    x, labels = RNG.standard_normal(shape), RNG.integers(7, size=shape[:-1])
+    whole = answers(x, labels)
+    monkeypatch.setattr(rows, "BLOCK", block)
+    monkeypatch.setenv("XPENT_NUM_THREADS", threads)
+    for found, expected in zip(answers(x, labels), whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.library("numpy", "torch")
+@pytest.mark.parametrize("axis", [0, 1, 2, (0, 2), (2, 1), None])
+def test_blocks_of_any_class_axis_give_what_the_whole_gives(xp, monkeypatch, axis):
+    x = xp.asarray(RNG.standard_normal((5, 4, 6)))
+    functions = [xpent.softmax, xpent.log_softmax, xpent.logsumexp]
+    whole = [xp.to_numpy(xp.call(function, x, axis=axis)) for function in functions]
+    monkeypatch.setattr(rows, "BLOCK", 9)
+    for function, expected in zip(functions, whole, strict=True):
+        np.testing.assert_allclose(xp.to_numpy(xp.call(function, x, axis=axis)), expected, rtol=8 * xp.u, atol=0)
+
+
+@pytest.mark.library("numpy")
+@pytest.mark.parametrize("batch", [(), (5,), (3, 4), (2, 3, 4), (1, 1, 50)])
+@pytest.mark.parametrize("classes", [1, 3, 40])
+@pytest.mark.parametrize("block", [1, 8, 100])
+def test_blocks_cover_every_row_once(monkeypatch, batch, classes, block):
+    monkeypatch.setattr(rows, "BLOCK", block)
+    indices = rows.blocks(batch, classes, np.zeros((*batch, classes)))
+    seen = np.zeros(batch, dtype=int)
+    for index in [...] if indices is None else indices:
+        seen[index] += 1
+    assert (seen == 1).all()
+    assert indices is None or all(seen[index].size <= max(1, block // classes) for index in indices)
+
+
+@pytest.mark.library("numpy")
+@pytest.mark.parametrize("given", ["0", "-1", "many", "1.5", ""])
+def test_a_wrong_number_of_threads_is_an_error(monkeypatch, given):
+    monkeypatch.setenv("XPENT_NUM_THREADS", given)
+    monkeypatch.setattr(rows, "BLOCK", 4)
+    with pytest.raises(ValueError, match="XPENT_NUM_THREADS must be a positive integer"):
+        xpent.softmax(np.zeros((8, 4)))
+
+
+@pytest.mark.library("numpy")
+def test_an_error_in_one_block_is_raised(monkeypatch):
+    monkeypatch.setenv("XPENT_NUM_THREADS", "3")
+
+    def fail(index):
+        raise KeyError(index)
+
+    with pytest.raises(KeyError):
+        rows.walk(fail, [(slice(i, i + 1),) for i in range(9)], np.zeros((9, 1)))
+
+
+@pytest.mark.library("numpy")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_threads_survive_a_fork(monkeypatch):
+    monkeypatch.setenv("XPENT_NUM_THREADS", "3")
+    monkeypatch.setattr(rows, "BLOCK", 64)
+    x = RNG.standard_normal((64, 16))
+    expected = xpent.softmax(x)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=lambda: queue.put(xpent.softmax(x)))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    np.testing.assert_array_equal(queue.get(), expected)
+
+
+@pytest.mark.library("numpy")
+def test_no_thread_is_started_for_a_single_block(monkeypatch):
+    monkeypatch.setattr(rows, "_threads", None)  # calling it fails
+    xpent.softmax(np.zeros((8, 4)))
+
+
+def peak(function, *arrays):
+    function(*arrays)
+    tracemalloc.start()
+    try:
+        function(*arrays)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.library("numpy")
+def test_memory_is_that_of_the_results_and_of_a_few_blocks(monkeypatch):
+    monkeypatch.setenv("XPENT_NUM_THREADS", "2")
+    monkeypatch.setattr(rows, "BLOCK", 2**16)
+    x, labels = RNG.standard_normal((4096, 1000)), RNG.integers(1000, size=4096)
+    blocks = 2 * 6 * 8 * 2**16 + MIB  # threads, arrays of a block that live at a time, bytes
+    assert x.nbytes > 4 * blocks
+    gradient = xpent.value_and_grad(xpent.cross_entropy)
+    pulled = lambda x, labels: xpent.vjp(xpent.cross_entropy, x, labels)[1](np.float64(2.0))  # noqa: E731
+    assert peak(xpent.cross_entropy, x, labels) < blocks
+    assert peak(xpent.logsumexp, x) < blocks
+    for function, arrays in (
+        (gradient, (x, labels)),
+        (pulled, (x, labels)),
+        (xpent.softmax, (x,)),
+        (xpent.log_softmax, (x,)),
+    ):
+        assert x.nbytes <= peak(function, *arrays) < x.nbytes + blocks
+
+
+@pytest.mark.library("numpy")
+def test_a_class_axis_in_front_is_not_moved_in_memory(monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK", 2**16)
+    x = RNG.standard_normal((1000, 4096))
+    assert peak(lambda x: xpent.logsumexp(x, axis=0), x) < x.nbytes / 3
+
+
+@pytest.mark.library("torch")
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_gradient_kept_for_the_way_back_is_not_written_to_while_it_is_needed(rounds):
+    torch = pytest.importorskip("torch")
+    x, labels = torch.randn(6, 5, dtype=torch.float64, requires_grad=True), torch.arange(6) % 5
+    expected = torch.autograd.grad(torch.nn.functional.cross_entropy(x, labels), x)[0]
+    loss = 3.0 * xpent.cross_entropy(x, labels)
+    for i in range(rounds):
+        loss.backward(retain_graph=i < rounds - 1)
+    torch.testing.assert_close(x.grad, 3.0 * rounds * expected)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
+
+
+@pytest.mark.library("torch")
+def test_a_large_gradient_can_be_grown_shared_and_saved(tmp_path):
+    torch = pytest.importorskip("torch")
+    x, labels = torch.randn(1200, 1000, requires_grad=True), torch.arange(1200) % 1000
+    for _ in range(2):
+        xpent.cross_entropy(x, labels).backward()
+    torch.save(x.grad, tmp_path / "gradient")
+    torch.testing.assert_close(torch.load(tmp_path / "gradient"), x.grad)
+    assert x.grad.is_contiguous()
+    assert x.grad.share_memory_().is_shared()
