@@ -43,7 +43,7 @@ def run_tests(session: nox.Session, *backends: str) -> None:
 @nox.session(name="tests-numpy")
 def tests_numpy(session: nox.Session) -> None:
     """All tests on NumPy and array-api-strict."""
-    install(session, "test", extras=("conformance",))
+    install(session, "test", extras=("conformance", "bench"))
     run_tests(session, "numpy", "array-api-strict")
 
 
@@ -66,6 +66,13 @@ def check(session: nox.Session) -> None:
     """What xpent is for: all that the conformance kit asks, on every library; ``-- --builtins`` asks others, too."""
     install(session, "builtins", extras=("conformance",))
     session.run("xpent", "check", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """How fast xpent is here, beside what one would have used instead; ``-- --help`` lists what can be asked."""
+    install(session, "builtins", extras=("bench",))
+    session.run("xpent", "bench", *session.posargs)
 
 
 @nox.session(default=False)
