@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias, TypeGuard
 
@@ -12,8 +11,6 @@ import array_api_compat
 
 Array: TypeAlias = Any
 DType: TypeAlias = Any
-
-_GROUP = 512  # entries of a row that XLA sums at a time
 
 # Of the dtypes of NumPy, for which this is quicker than to ask; the zero gradients of JAX, say, are of another kind.
 _KINDS = {"f": "real floating", "i": "integral", "u": "integral", "b": "bool"}
@@ -195,82 +192,9 @@ def _row_numbers(x: Array) -> Array:
     return sys.modules["numpy"].arange(x.shape[0])
 
 
-def maximum(x: Array) -> tuple[Array, Array | None]:
-    """The maximum of each row, (..., 1), and where it is first attained if that is known for nothing."""
-    if not is_numpy(x):
-        return namespace(x).max(x, axis=-1, keepdims=True), None
-    first = x.argmax(axis=-1, keepdims=True)
-    return take(x, first), first
-
-
-def shift_and_exp(
-    x: Array, shift: Array, first: Array | None, *, keeps_shifted: bool
-) -> tuple[Array | None, Array, Array]:
-    """x - shift where asked for, exp(x - shift), and its sum over each row without the first 1, given where that is."""
-    xp, shifted = namespace(x), x - shift
-    is_written = are_eager(shifted) and not keeps_shifted
-    if first is not None:
-        exp = put(xp.exp(shifted, out=shifted) if is_written else xp.exp(shifted), first, 0.0)
-        rest = xp.sum(exp, axis=-1, keepdims=True)
-        return shifted, put(exp, first, 1.0), rest
-    if are_eager(shifted) and visible(x) is not None:
-        exp = shifted.exp_() if is_written else shifted.exp()
-        sums = exp.sum(-1, keepdim=True)
-        if (sums < 1.5).any():  # else nothing cancels in sums - 1
-            return shifted, exp, xp.where(sums < 1.5, (exp - exp.floor()).sum(-1, keepdim=True), sums - 1.0)
-        return shifted, exp, sums - 1.0
-    # Compilers do not vectorize comparisons, and write to memory what two sums share, were it a constant. So the terms
-    # are multiplied by 1 for x < shift and 0 for x = shift, and the latter, which count 1, are counted in other words.
-    largest = float(xp.finfo(x.dtype).max)
-
-    def less(x: Array, shift: Array) -> Array:
-        return _exp_terms(x - shift) * xp.minimum((x - shift) * -largest, xp.ones_like(x))
-
-    def equal(x: Array, shift: Array) -> Array:
-        return xp.maximum(0.25 - (shift - x) * (0.25 * largest), xp.zeros_like(x))
-
-    again = _apart(shift)
-    unit = 2.0**-64 if is_jax(x) else 1.0
-    rest = unit * _reduce(xp.sum, less, x, shift) + (4.0 * _reduce(xp.sum, equal, x, again) - 1.0)
-    shifted = x - _apart(again)
-    return shifted, xp.exp(shifted), rest
-
-
-def _apart(x: Array) -> Array:
-    """The same, but what is computed from it is not shared with what was computed before."""
-    return sys.modules["jax"].lax.optimization_barrier(x) if is_jax(x) else x
-
-
-def _reduce(reduce: Callable[..., Array], function: Callable[..., Array], x: Array, *of_row: Array) -> Array:
-    """The sum or maximum over each row of a function of its entries and of numbers of the row, (..., 1)."""
-    length = x.shape[-1]
-    if not is_jax(x) or length <= 2 * _GROUP:
-        return reduce(function(x, *of_row), axis=-1, keepdims=True)
-    # XLA on a CPU is slow for long rows, and adds up one by one; in groups it is quick, and as exact as can be.
-    group = max(n for n in range(1, _GROUP + 1) if length % n == 0)
-    if group < 16:
-        last = length - length % _GROUP
-        parts = [_reduce(reduce, function, part, *of_row) for part in (x[..., :last], x[..., last:])]
-        return reduce(namespace(x).concat(parts, axis=-1), axis=-1, keepdims=True)
-    groups = namespace(x).reshape(x, (*x.shape[:-1], length // group, group))
-    return reduce(_apart(reduce(function(groups, *[y[..., None] for y in of_row]), axis=-1)), axis=-1, keepdims=True)
-
-
 def times(x: Array, factor: Array) -> Array:
     """x * factor, in ``x`` itself where that is possible."""
     return namespace(x).multiply(x, factor, out=x) if are_eager(x, factor) else x * factor
-
-
-def _exp_terms(x: Array) -> Array:
-    """What is summed in place of exp(x) for x <= 0.
-
-    XLA on a CPU flushes subnormal numbers to zero, which is fine for one exp(x) but not for a sum of many of them:
-    there the terms are (2**32 exp(x / 2))**2, in units of 2**-64.
-    """
-    if not is_jax(x):
-        return namespace(x).exp(x)
-    root = 2.0**32 * namespace(x).exp(0.5 * x)
-    return root * root
 
 
 def are_eager(*arrays: Array) -> bool:

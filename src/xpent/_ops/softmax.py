@@ -17,11 +17,10 @@ from xpent._backends.arrays import (
     cast,
     class_indices,
     is_floating,
-    maximum,
     namespace,
-    shift_and_exp,
 )
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
+from xpent._backends.exponentials import maximum, shift_and_exp
 from xpent._ops.layout import Axis, check_logits, masked, of_rows, rule_of_rows, to_rows, total
 
 
