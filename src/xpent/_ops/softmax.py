@@ -8,7 +8,6 @@ Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Num
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from xpent._backends.arrays import (
@@ -38,7 +37,9 @@ def split(x: Array, *, keeps_shifted: bool = False) -> Peak:
     """Split rows, which have their classes last, at their first maximum."""
     xp = namespace(x)
     highest, first = maximum(x)
-    shift = xp.where(xp.isfinite(highest), highest, math.nan)
+    shift = (
+        highest + 0.0 * highest
+    )  # NaN where it is not finite; of a constant NaN no compiler sees that it is the same
     shifted, exp, rest = shift_and_exp(x, shift, first, keeps_shifted=keeps_shifted)
     return Peak(highest, shift, shifted, exp, rest)
 
