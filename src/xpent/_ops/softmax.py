@@ -35,11 +35,9 @@ class Peak(NamedTuple):
 
 def split(x: Array, *, keeps_shifted: bool = False) -> Peak:
     """Split rows, which have their classes last, at their first maximum."""
-    xp = namespace(x)
     highest, first = maximum(x)
-    shift = (
-        highest + 0.0 * highest
-    )  # NaN where it is not finite; of a constant NaN no compiler sees that it is the same
+    # NaN where it is not finite; with NaN as a constant, torch.compile would not see what two passes share.
+    shift = highest + 0.0 * highest
     shifted, exp, rest = shift_and_exp(x, shift, first, keeps_shifted=keeps_shifted)
     return Peak(highest, shift, shifted, exp, rest)
 
