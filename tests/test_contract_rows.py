@@ -181,3 +181,31 @@ def test_broken_target_of_weight_zero_leaks_nothing(xp):
     loss, (gradient, _) = differentiate(xp, xpent.cross_entropy, xp.asarray(x), xp.asarray(q), **options)
     assert np.isfinite(xp.to_numpy(loss))
     np.testing.assert_array_equal(xp.to_numpy(gradient)[1], 0)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_broken_row_of_one_class_is_nan(xp, broken):
+    x, label, one = xp.asarray([[broken]]), xp.asarray(np.asarray([0])), xp.asarray([[1.0]])
+    assert np.isnan(xp.to_numpy(xp.call(xpent.softmax, x))).all()
+    assert np.isnan(xp.to_numpy(xp.call(xpent.log_softmax, x))).all()
+    for targets in (label, one):
+        loss, gradient = xp.call(xpent.value_and_grad(xpent.cross_entropy), x, targets)
+        assert np.isnan(xp.to_numpy(loss))
+        assert np.isnan(xp.to_numpy(gradient)).all()
+
+
+@pytest.mark.library("numpy")
+@pytest.mark.parametrize("cotangent", [np.inf, np.nan])
+def test_an_ignored_row_has_gradient_zero_whatever_the_cotangent(cotangent):
+    x, labels = np.asarray([[np.nan, 1.0], [1.0, 2.0]]), np.asarray([-1, 1])
+    (found,) = xpent.vjp(xpent.cross_entropy, x, labels, ignore_index=-1)[1](np.asarray(cotangent))
+    assert not found[0].any()
+    assert not np.isfinite(found[1]).any()
+
+
+def test_numbers_of_numpy_are_options_without_a_warning(xp):
+    x, label = xp.asarray([[1.0, 2.0]]), xp.asarray(np.asarray([0]))
+    options = {"normalizer": np.float32(2.0), "z_loss": np.float32(0.25), "label_smoothing": np.float64(0.25)}
+    plain = {name: float(value) for name, value in options.items()}
+    found = [xp.to_numpy(xp.call(xpent.cross_entropy, x, label, **chosen)) for chosen in (options, plain)]
+    assert found[0] == found[1]

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -90,9 +92,9 @@ def test_threads_survive_a_fork(monkeypatch):
     queue = context.SimpleQueue()
     child = context.Process(target=lambda: queue.put(xpent.softmax(x)))
     child.start()
+    np.testing.assert_array_equal(queue.get(), expected)
     child.join(60)
     assert child.exitcode == 0
-    np.testing.assert_array_equal(queue.get(), expected)
 
 
 @pytest.mark.library("numpy")
@@ -138,6 +140,54 @@ def test_a_class_axis_in_front_is_not_moved_in_memory(monkeypatch):
     assert peak(lambda x: xpent.logsumexp(x, axis=0), x) < x.nbytes / 3
 
 
+@pytest.mark.library("numpy")
+def test_large_calls_work_when_the_interpreter_shuts_down():
+    code = (
+        "import atexit, numpy as np, xpent\natexit.register(lambda: print(xpent.softmax(np.zeros((4096, 1000))).sum()))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(found.stdout) == pytest.approx(4096)
+    assert not found.stderr
+
+
+@pytest.mark.library("numpy")
+def test_the_type_of_the_result_does_not_depend_on_the_size():
+    class Special(np.ndarray):
+        pass
+
+    assert {type(xpent.softmax(np.zeros((n, 1000)).view(Special))) for n in (1, 2000)} == {np.ndarray}
+
+
+@pytest.mark.library("torch")
+def test_what_hooks_see_of_saved_tensors_is_not_written_to():
+    torch = pytest.importorskip("torch")
+    x, labels = torch.randn(6, 5, requires_grad=True), torch.arange(6) % 5
+    seen = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append((t, t.clone())) or t, lambda t: t):
+        loss = xpent.cross_entropy(x, labels)
+    (2.0 * loss).backward()
+    assert seen
+    assert all(torch.equal(saved, before) for saved, before in seen)
+
+
+@pytest.mark.library("torch")
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_gradient_taken_in_forward_mode_has_a_tangent(reduction, dtype, create_graph):
+    torch = pytest.importorskip("torch")
+    forward_ad = torch.autograd.forward_ad
+    x, labels = torch.randn(3, 4).to(getattr(torch, dtype)).requires_grad_(), torch.arange(3)
+    v = torch.randn(3, 4).to(x.dtype)
+    tangents = []
+    for function in xpent.cross_entropy, torch.nn.functional.cross_entropy:
+        with forward_ad.dual_level():
+            loss = function(forward_ad.make_dual(x, v), labels, reduction=reduction).sum()
+            (gradient,) = torch.autograd.grad(loss, x, create_graph=create_graph)
+            tangents.append(forward_ad.unpack_dual(gradient).tangent)
+    torch.testing.assert_close(*tangents, rtol=0.05, atol=0.02)
+
+
 @pytest.mark.library("torch")
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_a_gradient_kept_for_the_way_back_is_not_written_to_while_it_is_needed(rounds):
@@ -156,8 +206,10 @@ def test_a_gradient_kept_for_the_way_back_is_not_written_to_while_it_is_needed(r
 def test_a_large_gradient_can_be_grown_shared_and_saved(tmp_path):
     torch = pytest.importorskip("torch")
     x, labels = torch.randn(1200, 1000, requires_grad=True), torch.arange(1200) % 1000
+    expected = 2 * torch.autograd.grad(torch.nn.functional.cross_entropy(x, labels), x)[0]
     for _ in range(2):
         xpent.cross_entropy(x, labels).backward()
+    torch.testing.assert_close(x.grad, expected)
     torch.save(x.grad, tmp_path / "gradient")
     torch.testing.assert_close(torch.load(tmp_path / "gradient"), x.grad)
     assert x.grad.is_contiguous()

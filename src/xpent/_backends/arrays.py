@@ -127,12 +127,11 @@ def index_dtype(x: Array) -> DType:
     return namespace(x).__array_namespace_info__().default_dtypes()["integral"]
 
 
-def count(number: int, like: Array) -> Array | int:
-    """A number that depends on a shape, as an array where a compiler could take it for a constant."""
-    is_symbol = is_torch(like) and not are_eager(like)
-    return (
-        namespace(like).full((), number, dtype=accumulation_dtype(like), device=_device(like)) if is_symbol else number
-    )
+def variable(number: float, like: Array) -> Array | float:
+    """A number that is another in every call, as an array where a compiler could take it for a constant."""
+    if is_numpy(like) or (is_torch(like) and not sys.modules["torch"].compiler.is_compiling()):
+        return number
+    return namespace(like).full((), number, dtype=accumulation_dtype(like), device=_device(like))
 
 
 def cast(x: Array, dtype: DType) -> Array:
@@ -155,10 +154,10 @@ def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
 
 
 def contiguous(x: Array) -> Array:
-    """C order and native bytes on NumPy, whose sums follow the layout: a row's bits must depend on that row alone."""
+    """A plain array in C order and native bytes on NumPy, whose sums follow the layout, for bits that repeat."""
     if not is_numpy(x):
         return x
-    return sys.modules["numpy"].require(x, x.dtype.newbyteorder("="), "CA")
+    return sys.modules["numpy"].require(x, x.dtype.newbyteorder("="), "CAE")
 
 
 def take(x: Array, index: Array) -> Array:

@@ -29,7 +29,7 @@ def shift_and_exp(x: Array, shift: Array, first: Array | None, *, keeps_shifted:
     exp = xp.exp(shifted) if keeps_shifted else xp.exp(shifted, out=shifted)
     if first is not None:
         rest = xp.sum(put(exp, first, 0.0), axis=-1, keepdims=True)
-        return shifted, put(exp, first, 1.0), rest
+        return shifted, put(exp, first, 1.0 + 0.0 * shift), rest
     sums = xp.sum(exp, axis=-1, keepdims=True)
     is_likely = sums < 1.5  # in other rows nothing cancels in sums - 1
     if visible(x) is None or is_likely.any():

@@ -28,7 +28,7 @@ def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], op
     return _compiled(rule, tuple(options.items()))(primals, constants)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def _compiled(rule: Any, options: tuple[tuple[str, Any], ...]) -> Any:
     # JAX transposes the jvp to go backward, so rule.jvp must be linear in the tangents.
     @jax.custom_jvp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import itertools
 import math
@@ -9,7 +10,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from xpent._backends.arrays import Array, are_eager, is_numpy, is_torch, visible
 
@@ -54,13 +55,16 @@ def walk(task: Callable[[Index], None], indices: list[Index], x: Array) -> None:
 
     helpers: list[Future[None]] = []
     try:
-        helpers += [_threads().submit(contextvars.copy_context().run, work) for _ in range(count - 1)]
+        for _ in range(count - 1):
+            with contextlib.suppress(RuntimeError):  # no thread is started when the interpreter shuts down
+                helpers.append(_threads().submit(contextvars.copy_context().run, work))
         work()
     finally:
         todo.clear()
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        started = [helper for helper in helpers if not helper.cancel()]
+        wait(started)
+    for helper in started:
+        helper.result()
 
 
 def _thread_count() -> int:

@@ -30,14 +30,19 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> t
     than to compute a loss and its gradient.
     """
     size = math.prod(shape) * dtype.itemsize
-    if device.type != "cpu" or size < 2**22 or "numpy" not in sys.modules:
+    numpy = sys.modules.get("numpy")
+    if device.type != "cpu" or size < 2**22 or numpy is None:
         return torch.empty(shape, dtype=dtype, device=device)
-    return torch.from_numpy(sys.modules["numpy"].empty(size, dtype="u1")).view(dtype).reshape(shape)
+    return torch.from_numpy(numpy.empty(size, dtype="u1")).view(dtype).reshape(shape)
 
 
 def are_eager(*arrays: torch.Tensor) -> bool:
-    """Whether what is made of tensors is evaluated at once and autograd does not record it."""
-    return not torch.is_grad_enabled() and all(_is_plain(array) for array in arrays)
+    """Whether what is made of tensors is evaluated at once and autograd does not record it, in either mode."""
+    return not torch.is_grad_enabled() and not _is_in_forward_mode() and all(_is_plain(array) for array in arrays)
+
+
+def _is_in_forward_mode() -> bool:
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
 
 
 def _is_plain(x: torch.Tensor) -> bool:
@@ -124,23 +129,27 @@ class _EvaluateWithGradient(_EvaluateForward):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: Any) -> None:
         ctx.job, *arrays = inputs
+        ctx.gradient = outputs[1]  # not among the saved tensors, which others may see: it will be written to
         ctx.mark_non_differentiable(outputs[1])
-        ctx.save_for_backward(*arrays, outputs[1])
+        ctx.save_for_backward(*arrays)
         ctx.save_for_forward(*arrays)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
-        job, (*arrays, gradient), cotangent = ctx.job, ctx.saved_tensors, cotangents[0]
+        job, arrays, cotangent, gradient = ctx.job, ctx.saved_tensors, cotangents[0], ctx.gradient
+        keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph()
+        if not keeps_graph:
+            ctx.gradient = None
         if cotangent is None:
             gradient = None
         elif torch.is_grad_enabled():  # the gradient will be differentiated, so it must not be a constant
             primals, constants = job.split(arrays)
             (gradient,) = job.rule.vjp((cotangent,), (0,), *primals, **constants, **job.options)
-        elif torch._C._autograd._get_current_graph_task_keep_graph() or not _is_plain(cotangent):
+        elif keeps_graph or not _is_plain(cotangent):
             gradient = gradient * cotangent
         elif cotangent.device.type != "cpu" or cotangent != 1.0:
-            gradient *= cotangent  # nobody will ask for it again
+            gradient *= cotangent
         return (None, gradient, *[None] * (len(arrays) - 1))
 
     @staticmethod
@@ -166,7 +175,8 @@ def _moves_only_the_first(arrays: Sequence[torch.Tensor]) -> bool:
     """Whether autograd will ask for the gradient of the first tensor alone, in the dtype it is computed in."""
     first, *others = arrays
     is_asked = torch.is_grad_enabled() and first.requires_grad and not any(other.requires_grad for other in others)
-    return is_asked and first.dtype in (torch.float32, torch.float64) and all(map(_is_plain, arrays))
+    is_exact = first.dtype in (torch.float32, torch.float64)
+    return is_asked and is_exact and not _is_in_forward_mode() and all(map(_is_plain, arrays))
 
 
 def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:

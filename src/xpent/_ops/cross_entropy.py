@@ -7,7 +7,7 @@ import numbers
 from sys import float_info
 from typing import Any, Literal
 
-from xpent._backends.arrays import Array, common_namespace, is_real
+from xpent._backends.arrays import Array, common_namespace, is_real, variable
 from xpent._backends.differentiable import Call, differentiable
 from xpent._ops.cross_entropy_rules import CROSS_ENTROPY
 from xpent._ops.layout import Axis, batch_shape, check_logits, class_count
@@ -19,7 +19,8 @@ REDUCTIONS = ("mean", "sum", "none")
 def _number(name: str, value: Any, lowest: float, highest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number of Python, got {value!r}")
-    if not lowest <= value <= highest:  # type: ignore[operator]
+    value = value if isinstance(value, int) else float(value)
+    if not lowest <= value <= highest:
         raise ValueError(f"{name} must lie between {lowest} and {highest}, got {value!r}")
     return float(value)
 
@@ -33,13 +34,13 @@ def _check_weights(name: str, weights: Array | None, shape: tuple[int, ...], mea
         raise ValueError(f"{name} must have the shape {shape}, {meaning}, got {tuple(weights.shape)}")
 
 
-def _check_normalizer(normalizer: Array | float | None, reduction: str) -> Array | float | None:
+def _check_normalizer(normalizer: Array | float | None, reduction: str, logits: Array) -> Array | float | None:
     if normalizer is None:
         return None
     if reduction == "none":
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
     if isinstance(normalizer, numbers.Real):
-        return _number("normalizer", normalizer, math.ulp(0.0), float_info.max)
+        return variable(_number("normalizer", normalizer, math.ulp(0.0), float_info.max), logits)
     _check_weights("normalizer", normalizer, (), "one number")
     return normalizer
 
@@ -146,7 +147,7 @@ def cross_entropy(
         "label_smoothing": _number("label_smoothing", label_smoothing, 0.0, 1.0),
         "z_loss": _number("z_loss", z_loss, 0.0, float_info.max),
         "reduction": reduction,
-        "normalizer": _check_normalizer(normalizer, reduction),
+        "normalizer": _check_normalizer(normalizer, reduction, logits),
     }
     is_scalar = reduction != "none" or len(axes) == logits.ndim
     return Call(CROSS_ENTROPY, (logits, targets), keywords, is_scalar)

@@ -21,12 +21,12 @@ from xpent._backends.arrays import (
     are_eager,
     cast,
     class_indices,
-    count,
     is_array,
     namespace,
     put,
     take,
     times,
+    variable,
 )
 from xpent._backends.differentiable import Rule, Wanted
 from xpent._ops.layout import (
@@ -49,9 +49,7 @@ Tangents = tuple[Array | None, Array | None]
 Scale = Array | float
 
 
-def _denominator(
-    row_weight: Array | None, rows: Array | int, reduction: str, normalizer: Array | float | None
-) -> Scale:
+def _denominator(row_weight: Array | None, rows: Scale, reduction: str, normalizer: Array | float | None) -> Scale:
     """What the sum of the losses is divided by; the mean of nothing is zero: 0 / inf."""
     if isinstance(normalizer, float):
         return normalizer
@@ -114,7 +112,7 @@ def _pose(
     row_weight = None
     if is_mean_of_weights or is_array(normalizer):
         row_weight = row_weights(weights, targets, logits, axes, class_weight)
-    rows = count(math.prod(batch_shape(logits.shape, axes)), logits)
+    rows = variable(math.prod(batch_shape(logits.shape, axes)), logits)
     denominator = _denominator(row_weight, rows, reduction, normalizer)
     scale = None
     if sample is not None or is_valid is not None:
@@ -203,6 +201,8 @@ def _of_rows(problem: Problem, wanted: Wanted, cotangent: Array | None, x: Array
 
     for factor in (cotangent, cotangent_of_row):
         scale = scale if factor is None else scale * factor
+    if targets.is_counted is not None:
+        scale = xp.where(targets.is_counted, scale, xp.zeros_like(peak.rest))  # whatever the cotangent
     if 0 in wanted:
         outputs.append(_gradient(targets, peak, z, level, scale))
     if 1 in wanted:
@@ -217,6 +217,8 @@ def _gradient(targets: Targets, peak: Peak, z: Array | None, level: Array | floa
         is_likely = (peak.shifted == 0.0) & (peak.rest < 1.0)
         others = total(xp.where(is_likely, 0.0, dense))
         spread = xp.where(is_likely, (others - peak.rest * dense) / s, peak.exp * (total(dense) / s) - dense)
+    if z is None and not is_array(level):
+        return scale * spread
     gradient = times(peak.exp, scale * (level + value) / s)
     gradient = gradient if dense is None else gradient + scale * spread
     if z is None:

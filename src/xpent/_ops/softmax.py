@@ -17,6 +17,7 @@ from xpent._backends.arrays import (
     class_indices,
     is_floating,
     namespace,
+    quiet,
 )
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
 from xpent._backends.exponentials import maximum, shift_and_exp
@@ -305,7 +306,8 @@ def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
     axes = check_logits(x, axis, None)
     xp = namespace(x)
     rows = to_rows(cast(x, accumulation_dtype(x)), axes)
-    p = of_rows(SOFTMAX, rows)
+    with quiet(x):
+        p = of_rows(SOFTMAX, rows)
     index, is_likely = class_indices(rows), p > 0.5
     complement = xp.where(is_likely, total(xp.where(is_likely, 0.0, p)), 1.0 - p)
     jacobian = xp.where(index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ def _with_numpy() -> list[Contestant]:
         from sklearn._loss.loss import HalfMultinomialLoss
 
         loss, y = HalfMultinomialLoss(n_classes=x.shape[-1]), labels.astype(x.dtype)
-        return lambda: loss.loss_gradient(y, x, n_threads=2)
+        return lambda: loss.loss_gradient(y, x, n_threads=len(os.sched_getaffinity(0)))
 
     ours = {name: _call(getattr(xpent, name)) for name in ("softmax", "log_softmax", "logsumexp")}
     ours["loss"] = lambda x, labels: lambda: xpent.cross_entropy(x, labels)

@@ -60,7 +60,9 @@ def _arrays(library: str, x: Any, labels: Any, dtype: str, device: str) -> tuple
 
 
 def takes(contestant: Contestant, problem: Problem) -> bool:
-    """Whether a contestant can be asked: NumPy has no bfloat16, and knows no device."""
+    """Whether a contestant can be asked: NumPy has no bfloat16, JAX no float64 unless told, and neither a device."""
+    if contestant.library == "jax":
+        return problem.function in contestant.functions and problem.dtype != "float64" and problem.device == "cpu"
     is_numpy = contestant.library == "numpy"
     has_limit = contestant.name == LIMIT and problem.device == "cpu" and problem.dtype != "bfloat16"
     fits = problem.device == "cpu" and problem.dtype in ("float32", "float64")
