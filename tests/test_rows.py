@@ -83,6 +83,7 @@ def test_an_error_in_one_block_is_raised(monkeypatch):
 @pytest.mark.library("numpy")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_threads_survive_a_fork(monkeypatch):
     monkeypatch.setenv("XPENT_NUM_THREADS", "3")
     monkeypatch.setattr(rows, "BLOCK", 64)
