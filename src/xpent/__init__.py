@@ -2,6 +2,7 @@
 
 from xpent._derivatives import grad, jvp, value_and_grad, vjp
 from xpent._ops.cross_entropy import cross_entropy
+from xpent._ops.linear import linear_cross_entropy
 from xpent._ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 
 __version__ = "0.1.0"
@@ -10,6 +11,7 @@ __all__ = [
     "cross_entropy",
     "grad",
     "jvp",
+    "linear_cross_entropy",
     "log_softmax",
     "logsumexp",
     "softmax",

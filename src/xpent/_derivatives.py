@@ -210,8 +210,8 @@ def _bind(function: Differentiable[...], primals: tuple[Array, ...], options: di
 def _check_function(function: Differentiable[...]) -> None:
     if not hasattr(function, "bind"):
         raise TypeError(
-            "function must be softmax, log_softmax, logsumexp or cross_entropy of xpent, or what grad or "
-            f"value_and_grad made of one, and takes its options when called; got {function!r}"
+            "function must be softmax, log_softmax, logsumexp, cross_entropy or linear_cross_entropy of xpent, or "
+            f"what grad or value_and_grad made of one, and takes its options when called; got {function!r}"
         )
 
 
@@ -245,14 +245,14 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
         if not call.is_scalar or rule is None:
             raise TypeError(f"{name} needs one number as the output of {function.__name__}; use vjp for an array")
         for i in wanted:
-            if not 0 <= i < len(primals):
-                raise TypeError(f"argnums must lie in [0, {len(primals)}), got {i}; weights are constants")
-            if not is_floating(primals[i]):
-                raise TypeError(f"array {i} holds {primals[i].dtype}, which has no gradient")
+            if not 0 <= i < len(call.primals):
+                raise TypeError(f"argnums must lie in [0, {len(call.primals)}), got {i}; weights are constants")
+            if not is_floating(call.primals[i]):
+                raise TypeError(f"array {i} holds {call.primals[i].dtype}, which has no gradient")
 
         def structure(outputs: tuple[Array, ...]) -> Any:
             values, gradients = outputs[: -len(wanted)], outputs[-len(wanted) :]
-            gradients = tuple([cast(g, primals[i].dtype) for i, g in zip(wanted, gradients, strict=True)])
+            gradients = tuple([cast(g, call.primals[i].dtype) for i, g in zip(wanted, gradients, strict=True)])
             packed = gradients if isinstance(argnums, tuple) else gradients[0]
             return (*values, packed) if values else packed
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias, TypeGuard
 
@@ -44,9 +46,7 @@ def common_namespace(**arrays: Array | None) -> ModuleType:
 
 def _namespace(name: str, array: Array) -> ModuleType:
     if is_numpy(array) and array.dtype.kind in _KINDS:
-        from array_api_compat import numpy
-
-        return numpy
+        return _numpy()
     if is_torch(array):
         from xpent._backends import torch
 
@@ -59,6 +59,11 @@ def _namespace(name: str, array: Array) -> ModuleType:
             f"array API standard, got {_kind(array)}"
         ) from None
     return space
+
+
+def _numpy() -> ModuleType:
+    space = sys.modules.get("array_api_compat.numpy")  # an import statement takes longer
+    return importlib.import_module("array_api_compat.numpy") if space is None else space
 
 
 def _is_masked(array: Array) -> bool:
@@ -116,6 +121,8 @@ def is_real(x: Array) -> bool:
 
 def accumulation_dtype(x: Array) -> DType:
     """The dtype to compute and sum in: at least 32 bits, the library's default for integers and booleans."""
+    if is_numpy(x) and x.dtype.kind == "f" and x.dtype.itemsize >= 4:
+        return x.dtype
     xp = namespace(x)
     if not is_floating(x):
         return xp.__array_namespace_info__().default_dtypes()["real floating"]
@@ -151,6 +158,18 @@ def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
 
         return torch.empty(shape, dtype, like.device)
     return namespace(like).empty(shape, dtype=dtype, device=_device(like))
+
+
+def zeros(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+    """An array of zeros, on the device of another."""
+    if is_torch(like):
+        return empty(shape, dtype, like).zero_()
+    return namespace(like).zeros(shape, dtype=dtype, device=_device(like))
+
+
+def opaque(x: Array) -> Array:
+    """The same, but XLA does not see what it is, even where it is constant."""
+    return sys.modules["jax"].lax.optimization_barrier(x) if is_jax(x) else x
 
 
 def contiguous(x: Array) -> Array:
@@ -191,9 +210,16 @@ def _row_numbers(x: Array) -> Array:
     return sys.modules["numpy"].arange(x.shape[0])
 
 
-def times(x: Array, factor: Array) -> Array:
-    """x * factor, in ``x`` itself where that is possible."""
-    return namespace(x).multiply(x, factor, out=x) if are_eager(x, factor) else x * factor
+def in_place(function: Callable[..., Array], x: Array, *others: Array) -> Array:
+    """What an elementwise function of the array API makes of arrays, in ``x`` itself where that is possible."""
+    return function(x, *others, out=x) if are_eager(x, *others) else function(x, *others)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """The product of two matrices."""
+    if are_eager(a, b):
+        return namespace(a).matmul(a, b, out=empty((a.shape[0], b.shape[1]), a.dtype, a))
+    return namespace(a).matmul(a, b)
 
 
 def are_eager(*arrays: Array) -> bool:
@@ -203,6 +229,11 @@ def are_eager(*arrays: Array) -> bool:
 
         return torch.are_eager(*arrays)
     return is_numpy(arrays[0])
+
+
+def transposes_jvp(x: Array) -> bool:
+    """Whether the library goes backward by transposing the forward mode."""
+    return is_jax(x)
 
 
 def visible(x: Array) -> Array | None:

@@ -33,16 +33,15 @@ class Rule:
     ``value_and_gradient``
         a rule with one more keyword, ``wanted``, and the outputs (value, one gradient for each position in
         ``wanted``), in the dtype computed in. The gradient is that of the sum of the values.
-    ``keeps_gradient(options)``
-        whether the gradient of one number is worth making and keeping when the value is asked for and the gradient
-        will be.
+    ``keeps_gradients(wanted, *primals, **options)``
+        whether these gradients of one number are worth making and keeping when the value is asked for and they will be.
     """
 
     value: Callable[..., Any]
     vjp: Callable[..., tuple[Array, ...]]
     jvp: Callable[..., tuple[Any, Any]]
     value_and_gradient: Rule | None = None
-    keeps_gradient: Callable[[dict[str, Any]], bool] = lambda _: False
+    keeps_gradients: Callable[..., bool] = lambda *_, **__: False
 
     gradient: Rule | None = field(init=False)  # value_and_gradient without the value
 

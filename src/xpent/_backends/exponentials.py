@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from xpent._backends.arrays import Array, are_eager, is_jax, is_numpy, namespace, put, take, visible
+from xpent._backends.arrays import Array, in_place, is_jax, is_numpy, namespace, opaque, put, take, visible
 
-_GROUP = 512  # entries of a row that XLA sums at a time
+_GROUP = 2048  # entries of a row that XLA sums at a time
 
 
 def maximum(x: Array) -> tuple[Array, Array | None]:
@@ -23,64 +23,67 @@ def shift_and_exp(x: Array, shift: Array, first: Array | None, *, keeps_shifted:
 
     The shift is the maximum of each row. What is not to be kept may be overwritten.
     """
-    if not are_eager(x, shift):
-        return _compiled(x, shift)
     xp, shifted = namespace(x), x - shift
-    exp = xp.exp(shifted) if keeps_shifted else xp.exp(shifted, out=shifted)
+    exp = xp.exp(shifted) if keeps_shifted else in_place(xp.exp, shifted)
     if first is not None:
         rest = xp.sum(put(exp, first, 0.0), axis=-1, keepdims=True)
         return shifted, put(exp, first, 1.0 + 0.0 * shift), rest
-    sums = xp.sum(exp, axis=-1, keepdims=True)
+    sums = _sum_of(exp, x, shift)
     is_likely = sums < 1.5  # in other rows nothing cancels in sums - 1
-    if visible(x) is None or is_likely.any():
-        return shifted, exp, xp.where(is_likely, xp.sum(exp - xp.floor(exp), axis=-1, keepdims=True), sums - 1.0)
-    return shifted, exp, sums - 1.0
+
+    def without_ones() -> Array:
+        if is_jax(x):
+            rest = 2.0**-64 * _sum(_small_exp, x, shift)
+        else:
+            rest = xp.sum(exp - xp.floor(exp), axis=-1, keepdims=True)
+        return xp.where(is_likely, rest, sums - 1.0)
+
+    return shifted, exp, _if_any(is_likely, without_ones, lambda: sums - 1.0)
 
 
-def _compiled(x: Array, shift: Array) -> tuple[Array, Array, Array]:
-    # Compilers do not vectorize comparisons, and write to memory what two sums share, were it a constant. So the terms
-    # are multiplied by 1 for x < shift and 0 for x = shift, and the latter, which count 1, are counted in other words.
-    xp, largest = namespace(x), float(namespace(x).finfo(x.dtype).max)
-
-    def less(x: Array, shift: Array) -> Array:
-        return _terms(x - shift) * xp.minimum((x - shift) * -largest, xp.ones_like(x))
-
-    def equal(x: Array, shift: Array) -> Array:
-        return xp.maximum(0.25 - (shift - x) * (0.25 * largest), xp.zeros_like(x))
-
-    again = _apart(shift)
-    unit = 2.0**-64 if is_jax(x) else 1.0
-    rest = unit * _sum(less, x, shift) + (4.0 * _sum(equal, x, again) - 1.0)
-    shifted = x - _apart(again)
-    return shifted, xp.exp(shifted), rest
+def exp_and_sum(x: Array, shift: Array) -> tuple[Array, Array]:
+    """exp(x - shift) and the sum of each row of it."""
+    exp = in_place(namespace(x).exp, x - shift)
+    return exp, _sum_of(exp, x, shift)
 
 
-def _terms(x: Array) -> Array:
-    """What is summed in place of exp(x) for x <= 0.
+def _sum_of(exp: Array, x: Array, shift: Array) -> Array:
+    return _sum(_exp, x, shift) if is_jax(x) else namespace(x).sum(exp, axis=-1, keepdims=True)
 
-    XLA on a CPU flushes subnormal numbers to zero, which is fine for one exp(x) but not for a sum of many of them:
-    there the terms are (2**32 exp(x / 2))**2, in units of 2**-64.
+
+def _if_any(condition: Array, then: Callable[[], Array], otherwise: Callable[[], Array]) -> Array:
+    """What one of two functions returns; ``then`` also where that is not known before all is compiled."""
+    if is_jax(condition):
+        jax = sys.modules["jax"]
+        return jax.lax.cond(jax.numpy.any(condition), then, otherwise)
+    return then() if visible(condition) is None or namespace(condition).any(condition) else otherwise()
+
+
+def _exp(x: Array, shift: Array) -> Array:
+    return namespace(x).exp(x - shift)
+
+
+def _small_exp(x: Array, shift: Array) -> Array:
+    """2**64 exp(x - shift), and 0 for x = shift.
+
+    XLA on a CPU flushes subnormal numbers to zero, which is fine for one exponential but not for a sum of many: so it
+    is the square of 2**32 exp((x - shift) / 2); times 1 or 0, for XLA does not vectorize comparisons.
     """
-    if not is_jax(x):
-        return namespace(x).exp(x)
-    root = 2.0**32 * namespace(x).exp(0.5 * x)
-    return root * root
-
-
-def _apart(x: Array) -> Array:
-    """The same, but what is computed from it is not shared with what was computed before."""
-    return sys.modules["jax"].lax.optimization_barrier(x) if is_jax(x) else x
+    xp, largest = namespace(x), float(namespace(x).finfo(x.dtype).max)
+    root = 2.0**32 * xp.exp(0.5 * (x - shift))
+    return root * root * xp.minimum((x - shift) * -largest, xp.ones_like(x))
 
 
 def _sum(function: Callable[[Array, Array], Array], x: Array, shift: Array) -> Array:
     """The sum over each row of a function of its entries and the shift, (..., 1)."""
-    xp, length = namespace(x), x.shape[-1]
-    if not is_jax(x) or length <= 2 * _GROUP:
-        return xp.sum(function(x, shift), axis=-1, keepdims=True)
     # XLA on a CPU is slow for long rows, and adds up one by one; in groups it is quick, and as exact as can be.
+    xp, length = namespace(x), x.shape[-1]
     group = max(n for n in range(1, _GROUP + 1) if length % n == 0)
+    if group == length:
+        return xp.sum(function(x, shift), axis=-1, keepdims=True)
     if group < 16:
         last = length - length % _GROUP
         return _sum(function, x[..., :last], shift) + _sum(function, x[..., last:], shift)
     groups = xp.reshape(x, (*x.shape[:-1], length // group, group))
-    return xp.sum(_apart(xp.sum(function(groups, shift[..., None]), axis=-1)), axis=-1, keepdims=True)
+    sums = xp.sum(function(groups, shift[..., None]), axis=-1)
+    return xp.sum(opaque(sums), axis=-1, keepdims=True)

@@ -45,3 +45,30 @@ def _compiled(rule: Any, options: tuple[tuple[str, Any], ...]) -> Any:
 
     evaluate.defjvp(jvp, symbolic_zeros=True)
     return jax.jit(evaluate, inline=True)
+
+
+def fold(function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
+    """A loop over blocks of rows that stays a loop when compiled, and keeps nothing of them for the way back."""
+    step = jax.checkpoint(lambda sums, block: function(sums, *block))
+    count, rest = divmod(arrays[0].shape[0], rows)
+    whole = jax.tree.map(lambda a: jnp.reshape(a[: count * rows], (count, rows, *a.shape[1:])), arrays)
+    sums, outputs = jax.lax.scan(step, sums, whole)
+    outputs = jax.tree.map(lambda y: jnp.reshape(y, (count * rows, *y.shape[2:])), outputs)
+    if rest:
+        sums, last = step(sums, jax.tree.map(lambda a: a[count * rows :], arrays))
+        outputs = jax.tree.map(lambda y, z: jnp.concatenate([y, z]), outputs, last)
+    return sums, outputs
+
+
+def add_product(total: jax.Array, a: jax.Array, b: jax.Array, rows: int) -> jax.Array:
+    """total + a @ b, so many rows at a time."""
+
+    def add(start: Any, length: int, total: jax.Array) -> jax.Array:
+        part = jax.lax.dynamic_slice_in_dim(total, start, length)
+        part += jax.lax.dynamic_slice_in_dim(a, start, length) @ b
+        return jax.lax.dynamic_update_slice_in_dim(total, part, start, 0)
+
+    count, rest = divmod(total.shape[0], rows)
+    if count:
+        total = jax.lax.fori_loop(0, count, lambda i, total: add(i * rows, rows, total), total)
+    return add(count * rows, rest, total) if rest else total

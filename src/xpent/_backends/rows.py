@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from xpent._backends.arrays import Array, are_eager, is_numpy, is_torch, visible
+from xpent._backends.arrays import Array, are_eager, empty, is_jax, is_numpy, is_torch, matmul, visible
 
 Index = tuple[int | slice, ...]
 
 # Entries of a block for each thread that works on it: smaller ones wait for the interpreter, larger ones for memory.
 BLOCK = 2**19
+
+# Entries of a product of matrices that is added to another array.
+PRODUCT = 2**20
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -38,6 +41,52 @@ def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> li
     step = max(1, rows // tail)
     outer = itertools.product(*map(range, batch_shape[:axis]))
     return [(*index, slice(i, i + step)) for index in outer for i in range(0, length, step)]
+
+
+def fold(
+    function: Callable[..., tuple[list[Array], list[Array]]],
+    sums: list[Array],
+    x: Array,
+    others: list[Array | None],
+    rows: int,
+) -> tuple[list[Array], list[Array]]:
+    """Sums over blocks of rows, and outputs for the rows, of ``x`` and others that have rows first.
+
+    ``function(sums, *block)`` returns what the sums have grown to, and the outputs for the rows of the block. What is
+    recorded by autograd or compiled by PyTorch is one block, for neither of them keeps a loop.
+    """
+    arrays, count = (x, *others), x.shape[0]
+    if count > rows and is_jax(x):
+        from xpent._backends import jax
+
+        folded: tuple[list[Array], list[Array]] = jax.fold(function, sums, arrays, rows)
+        return folded
+    if count <= rows or not are_eager(*[a for a in (*arrays, *sums) if a is not None]):
+        return function(sums, *arrays)
+    results: list[Array] = []
+    for i in range(0, count, rows):
+        block = slice(i, i + rows)
+        sums, outputs = function(sums, *[a if a is None else a[block] for a in arrays])
+        results = results or [empty((count, *y.shape[1:]), y.dtype, y) for y in outputs]
+        for result, y in zip(results, outputs, strict=True):
+            result[block] = y
+    return sums, results
+
+
+def add_product(total: Array, a: Array, b: Array) -> Array:
+    """total + a @ b for matrices, in ``total`` itself where that is possible, without another array of its size."""
+    step = max(1, PRODUCT // b.shape[1])
+    if is_jax(total):
+        from xpent._backends import jax
+
+        return jax.add_product(total, a, b, step)
+    if not are_eager(total, a, b):
+        return total + matmul(a, b)
+    if is_torch(total):
+        return total.addmm_(a, b)
+    for i in range(0, a.shape[0], step):
+        total[i : i + step] += matmul(a[i : i + step], b)
+    return total
 
 
 def walk(task: Callable[[Index], None], indices: list[Index], x: Array) -> None:

@@ -116,45 +116,46 @@ class _EvaluateForward(_Evaluate):
             return _contiguous(ctx.job.rule.jvp(tuple(moved), *primals, **constants, **ctx.job.options)[1])
 
 
-class _EvaluateWithGradient(_EvaluateForward):
-    """A number and its gradient with respect to the first primal, made in one pass and kept for the way back."""
+class _EvaluateWithGradients(_EvaluateForward):
+    """A number and its gradients with respect to some primals, made in one pass and kept for the way back."""
 
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(job: _Job, *arrays: torch.Tensor) -> Any:
+    def forward(job: _Job, wanted: tuple[int, ...], *arrays: torch.Tensor) -> Any:  # type: ignore[override]
         primals, constants = job.split(arrays)
-        return _contiguous(job.rule.value_and_gradient.value(*primals, wanted=(0,), **constants, **job.options))
+        return _contiguous(job.rule.value_and_gradient.value(*primals, wanted=wanted, **constants, **job.options))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: Any) -> None:
-        ctx.job, *arrays = inputs
-        ctx.gradient = outputs[1]  # not among the saved tensors, which others may see: it will be written to
-        ctx.mark_non_differentiable(outputs[1])
+        ctx.job, ctx.wanted, *arrays = inputs
+        ctx.gradients = outputs[1:]  # not among the saved tensors, which others may see: they will be written to
+        ctx.mark_non_differentiable(*ctx.gradients)
         ctx.save_for_backward(*arrays)
         ctx.save_for_forward(*arrays)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
-        job, arrays, cotangent, gradient = ctx.job, ctx.saved_tensors, cotangents[0], ctx.gradient
+        job, wanted, arrays, cotangent, gradients = ctx.job, ctx.wanted, ctx.saved_tensors, cotangents[0], ctx.gradients
         keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph()
         if not keeps_graph:
-            ctx.gradient = None
+            ctx.gradients = None
         if cotangent is None:
-            gradient = None
-        elif torch.is_grad_enabled():  # the gradient will be differentiated, so it must not be a constant
+            return (None,) * (2 + len(arrays))
+        if torch.is_grad_enabled():  # the gradients will be differentiated, so they must not be constants
             primals, constants = job.split(arrays)
-            (gradient,) = job.rule.vjp((cotangent,), (0,), *primals, **constants, **job.options)
+            gradients = job.rule.vjp((cotangent,), wanted, *primals, **constants, **job.options)
         elif keeps_graph or not _is_plain(cotangent):
-            gradient = gradient * cotangent
+            gradients = [gradient * cotangent for gradient in gradients]
         elif cotangent.device.type != "cpu" or cotangent != 1.0:
-            gradient *= cotangent
-        return (None, gradient, *[None] * (len(arrays) - 1))
+            gradients = [gradient.mul_(cotangent) for gradient in gradients]
+        found = {i: gradient.to(arrays[i].dtype) for i, gradient in zip(wanted, gradients, strict=True)}
+        return (None, None, *[found.get(i) for i in range(len(arrays))])
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Any) -> Any:
-        return _EvaluateForward.jvp(ctx, _, *tangents), None
+    def jvp(ctx: Any, _: None, __: None, *tangents: Any) -> Any:
+        return (_EvaluateForward.jvp(ctx, _, *tangents), *[None] * len(ctx.wanted))
 
 
 def _contiguous(outputs: Any) -> Any:
@@ -171,12 +172,12 @@ def _is_differentiated_by_func() -> bool:
     return any(level.key() in (kinds.Grad, kinds.Jvp) for level in levels)
 
 
-def _moves_only_the_first(arrays: Sequence[torch.Tensor]) -> bool:
-    """Whether autograd will ask for the gradient of the first tensor alone, in the dtype it is computed in."""
-    first, *others = arrays
-    is_asked = torch.is_grad_enabled() and first.requires_grad and not any(other.requires_grad for other in others)
-    is_exact = first.dtype in (torch.float32, torch.float64)
-    return is_asked and is_exact and not _is_in_forward_mode() and all(map(_is_plain, arrays))
+def _moving(primals: Sequence[torch.Tensor], constants: Sequence[torch.Tensor]) -> tuple[int, ...]:
+    """The primals whose gradients autograd alone, and at first order, will ask for."""
+    if not torch.is_grad_enabled() or _is_in_forward_mode() or any(constant.requires_grad for constant in constants):
+        return ()
+    moving = tuple([i for i, primal in enumerate(primals) if primal.requires_grad])
+    return moving if all(map(_is_plain, (*primals, *constants))) else ()
 
 
 def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:
@@ -184,8 +185,9 @@ def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], op
     arrays = (*primals, *constants.values())
     if not torch.compiler.is_compiling():
         job = _Job(rule, options, tuple(constants))
-        if rule.keeps_gradient(options) and _moves_only_the_first(arrays):
-            return _EvaluateWithGradient.apply(job, *arrays)[0]  # type: ignore[no-untyped-call]
+        moving = _moving(primals, tuple(constants.values()))
+        if moving and rule.keeps_gradients(moving, *primals, **options):
+            return _EvaluateWithGradients.apply(job, moving, *arrays)[0]  # type: ignore[no-untyped-call]
         return _EvaluateForward.apply(job, *arrays)  # type: ignore[no-untyped-call]
     if _is_differentiated_by_func():
         raise NotImplementedError(

@@ -10,13 +10,13 @@ from typing import Any, Literal
 from xpent._backends.arrays import Array, common_namespace, is_real, variable
 from xpent._backends.differentiable import Call, differentiable
 from xpent._ops.cross_entropy_rules import CROSS_ENTROPY
-from xpent._ops.layout import Axis, batch_shape, check_logits, class_count
+from xpent._ops.layout import Axes, Axis, batch_shape, check_logits, class_count
 from xpent._ops.targets import are_indices, check_indices
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def _number(name: str, value: Any, lowest: float, highest: float) -> float:
+def number(name: str, value: Any, lowest: float, highest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number of Python, got {value!r}")
     value = value if isinstance(value, int) else float(value)
@@ -40,9 +40,51 @@ def _check_normalizer(normalizer: Array | float | None, reduction: str, logits: 
     if reduction == "none":
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
     if isinstance(normalizer, numbers.Real):
-        return variable(_number("normalizer", normalizer, math.ulp(0.0), float_info.max), logits)
+        return variable(number("normalizer", normalizer, math.ulp(0.0), float_info.max), logits)
     _check_weights("normalizer", normalizer, (), "one number")
     return normalizer
+
+
+def check_arrays(normalizer: Array | float | None, **arrays: Array | None) -> None:
+    """All arrays of a call must come from one library and lie on one device."""
+    common_namespace(**arrays, **{} if isinstance(normalizer, numbers.Real) else {"normalizer": normalizer})
+
+
+def check_loss(
+    logits: Array,
+    targets: Array,
+    axes: Axes,
+    class_weight: Array | None,
+    sample_weight: Array | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    reduction: str,
+    normalizer: Array | float | None,
+) -> dict[str, Any]:
+    """The keywords of a rule from valid arguments for logits of this shape and dtype; an error for others."""
+    has_indices = are_indices(targets, logits, axes)
+    classes = class_count(logits.shape, axes)
+    _check_weights("class_weight", class_weight, (classes,), "one weight per class")
+    _check_weights("sample_weight", sample_weight, batch_shape(logits.shape, axes), "one weight per row")
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if ignore_index is not None:
+        if not isinstance(ignore_index, numbers.Integral):
+            raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
+        ignore_index = int(ignore_index)
+        if not has_indices:
+            raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
+    return {
+        "class_weight": class_weight,
+        "sample_weight": sample_weight,
+        "ignore_index": ignore_index,
+        "is_checked": has_indices and check_indices(targets, classes, ignore_index),
+        "label_smoothing": number("label_smoothing", label_smoothing, 0.0, 1.0),
+        "z_loss": number("z_loss", z_loss, 0.0, float_info.max),
+        "reduction": reduction,
+        "normalizer": _check_normalizer(normalizer, reduction, logits),
+    }
 
 
 @differentiable
@@ -121,33 +163,11 @@ def cross_entropy(
     array([ 0.14507794, 17.01904505])
     """
     arrays = {"where": where, "class_weight": class_weight, "sample_weight": sample_weight}
-    if not isinstance(normalizer, numbers.Real):
-        arrays["normalizer"] = normalizer
-    common_namespace(logits=logits, targets=targets, **arrays)
+    check_arrays(normalizer, logits=logits, targets=targets, **arrays)
     axes = check_logits(logits, axis, where, "logits")
-    has_indices = are_indices(targets, logits, axes)
-    classes = class_count(logits.shape, axes)
-    _check_weights("class_weight", class_weight, (classes,), "one weight per class")
-    _check_weights("sample_weight", sample_weight, batch_shape(logits.shape, axes), "one weight per row")
-    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    if ignore_index is not None:
-        if not isinstance(ignore_index, numbers.Integral):
-            raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
-        ignore_index = int(ignore_index)
-        if not has_indices:
-            raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
-    keywords = {
-        "axes": axes,
-        "where": where,
-        "class_weight": class_weight,
-        "sample_weight": sample_weight,
-        "ignore_index": ignore_index,
-        "is_checked": has_indices and check_indices(targets, classes, ignore_index),
-        "label_smoothing": _number("label_smoothing", label_smoothing, 0.0, 1.0),
-        "z_loss": _number("z_loss", z_loss, 0.0, float_info.max),
-        "reduction": reduction,
-        "normalizer": _check_normalizer(normalizer, reduction, logits),
-    }
+    keywords = check_loss(
+        logits, targets, axes, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction, normalizer
+    )
+    keywords |= {"axes": axes, "where": where}
     is_scalar = reduction != "none" or len(axes) == logits.ndim
     return Call(CROSS_ENTROPY, (logits, targets), keywords, is_scalar)

@@ -21,11 +21,12 @@ from xpent._backends.arrays import (
     are_eager,
     cast,
     class_indices,
+    in_place,
     is_array,
     namespace,
+    opaque,
     put,
     take,
-    times,
     variable,
 )
 from xpent._backends.differentiable import Rule, Wanted
@@ -81,7 +82,7 @@ class Problem(NamedTuple):
     depends_on_targets: bool  # whether the denominator does
 
 
-def _pose(
+def pose(
     logits: Array,
     targets: Array,
     *,
@@ -181,7 +182,9 @@ def _z(problem: Problem, targets: Targets) -> Array | float:
     return problem.z_loss * cast(has_target, accumulation_dtype(problem.logits))
 
 
-def _of_rows(problem: Problem, wanted: Wanted, cotangent: Array | None, x: Array, *rest: Array | None) -> list[Array]:
+def losses_and_gradients(
+    problem: Problem, wanted: Wanted, cotangent: Array | None, x: Array, *rest: Array | None
+) -> list[Array]:
     """Loss of every row, and its gradients times a cotangent, the last array or one for all rows."""
     *others, cotangent_of_row = rest
     x, targets = _enter(problem, x, *others)
@@ -219,7 +222,7 @@ def _gradient(targets: Targets, peak: Peak, z: Array | None, level: Array | floa
         spread = xp.where(is_likely, (others - peak.rest * dense) / s, peak.exp * (total(dense) / s) - dense)
     if z is None and not is_array(level):
         return scale * spread
-    gradient = times(peak.exp, scale * (level + value) / s)
+    gradient = in_place(xp.multiply, peak.exp, scale * (level + value) / s)
     gradient = gradient if dense is None else gradient + scale * spread
     if z is None:
         return gradient
@@ -233,7 +236,7 @@ def _loss_and_gradient(
     logits: Array, targets: Array, *, wanted: Wanted, cotangent: Array | None = None, **keywords: Any
 ) -> tuple[Array, ...]:
     """The loss, and gradients times a cotangent; without one in the dtype computed in, else in that of the array."""
-    problem = _pose(logits, targets, **keywords)
+    problem = pose(logits, targets, **keywords)
     axes, primals = problem.axes, (logits, targets)
     of_row, of_all = (None, cotangent) if problem.is_reduced else (cotangent, None)
     order, dtype = tuple(sorted(wanted)), accumulation_dtype(logits)
@@ -242,7 +245,11 @@ def _loss_and_gradient(
         dtypes[1] = dtype
     outputs = [(batch_shape(logits.shape, axes), dtype), *[(primals[i].shape, dtypes[i]) for i in order]]
     loss, *found = over_rows(
-        functools.partial(_of_rows, problem, order, of_all), logits, (*problem.others, of_row), axes, outputs
+        functools.partial(losses_and_gradients, problem, order, of_all),
+        logits,
+        (*problem.others, of_row),
+        axes,
+        outputs,
     )
     loss = namespace(loss).sum(loss) if problem.is_reduced else loss
     gradients = dict(zip(order, found, strict=True))
@@ -261,9 +268,9 @@ def _value(logits: Array, targets: Array, **keywords: Any) -> Array:
 
 def _times(v: Array, gradient: Array) -> Array:
     """v * gradient, linear in v, where 0 times an infinite gradient is 0: impossible targets that do not move."""
-    # Multiplied twice by an array, for a compiler may fold v * c * c for a constant c into v * inf.
+    # Multiplied twice, by what no compiler knows: it would fold v * c * c for a constant c into v * inf.
     xp = namespace(gradient)
-    v, is_infinite = cast(v, gradient.dtype), xp.isinf(gradient)
+    v, is_infinite = cast(v, gradient.dtype), opaque(xp.isinf(gradient))
     large = xp.where(is_infinite, float(xp.finfo(gradient.dtype).max), xp.zeros_like(gradient))
     infinite = v * large * xp.where(gradient > 0.0, large, -large)
     return xp.where(is_infinite, infinite, v * xp.where(is_infinite, 0.0, gradient))
@@ -316,7 +323,7 @@ class Rows(NamedTuple):
 
 
 def _rows(logits: Array, targets: Array, **keywords: Any) -> Rows:
-    problem = _pose(logits, targets, **keywords)
+    problem = pose(logits, targets, **keywords)
     xp, axes = namespace(logits), problem.axes
     x, *others = as_rows((logits, *problem.others), axes, logits.ndim)
     x, t = _enter(problem, x, *others)
@@ -420,5 +427,10 @@ def _both_jvp(
     return values, (change, *_hessian_product(tangents, wanted, logits, targets, **keywords))
 
 
+def _keeps_gradients(wanted: Wanted, logits: Array, *_: Array, reduction: str, **__: Any) -> bool:
+    # In the dtype computed in, which may be wider than that of the logits.
+    return reduction != "none" and wanted == (0,) and logits.dtype == accumulation_dtype(logits)
+
+
 LOSS_AND_GRADIENT = Rule(_loss_and_gradient, _both_vjp, _both_jvp)
-CROSS_ENTROPY = Rule(_value, _vjp, _jvp, LOSS_AND_GRADIENT, lambda options: options["reduction"] != "none")
+CROSS_ENTROPY = Rule(_value, _vjp, _jvp, LOSS_AND_GRADIENT, _keeps_gradients)

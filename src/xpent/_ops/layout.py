@@ -117,11 +117,14 @@ def over_rows(
     others: Sequence[Array | None],
     axes: Axes,
     outputs: Sequence[tuple[tuple[int, ...], DType]],
+    *,
+    overwrites: bool = False,
 ) -> tuple[Array, ...]:
     """Outputs of a function of rows, of the shapes and dtypes given, walking the rows as suits the library.
 
     ``x``, which has classes, and the other arrays are passed as rows, see `as_rows`. What the function returns for a
-    row must depend on that row alone, and have C entries for an output with classes, else 1.
+    row must depend on that row alone, and have C entries for an output with classes, else 1. Where ``x`` may be
+    overwritten, it may become the output of its shape and dtype, of which there must be one at most.
     """
     arrays = (x, *others)
     batch, classes = batch_shape(x.shape, axes), class_count(x.shape, axes)
@@ -132,7 +135,10 @@ def over_rows(
             cast(from_rows(y, axes, shape) if len(shape) == x.ndim else y[..., 0], dtype)
             for y, (shape, dtype) in zip(found, outputs, strict=True)
         ])  # fmt: skip
-    results = [empty(shape, dtype, x) for shape, dtype in outputs]
+    results = [
+        x if overwrites and (shape, dtype) == (tuple(x.shape), x.dtype) else empty(shape, dtype, x)
+        for shape, dtype in outputs
+    ]
     goals = [_classes_last(y, axes) if y.ndim == x.ndim else y[..., None] for y in results]
 
     views = [a if a is None else _classes_last(a, axes) if a.ndim == x.ndim else a[..., None] for a in arrays]

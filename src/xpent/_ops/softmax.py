@@ -15,12 +15,13 @@ from xpent._backends.arrays import (
     accumulation_dtype,
     cast,
     class_indices,
+    in_place,
     is_floating,
     namespace,
     quiet,
 )
 from xpent._backends.differentiable import Call, Rule, Wanted, differentiable
-from xpent._backends.exponentials import maximum, shift_and_exp
+from xpent._backends.exponentials import exp_and_sum, maximum, shift_and_exp
 from xpent._ops.layout import Axis, check_logits, masked, of_rows, rule_of_rows, to_rows, total
 
 
@@ -37,10 +38,14 @@ class Peak(NamedTuple):
 def split(x: Array, *, keeps_shifted: bool = False) -> Peak:
     """Split rows, which have their classes last, at their first maximum."""
     highest, first = maximum(x)
-    # NaN where it is not finite; with NaN as a constant, torch.compile would not see what two passes share.
-    shift = highest + 0.0 * highest
+    shift = _finite(highest)
     shifted, exp, rest = shift_and_exp(x, shift, first, keeps_shifted=keeps_shifted)
     return Peak(highest, shift, shifted, exp, rest)
+
+
+def _finite(x: Array) -> Array:
+    """NaN where it is not finite; were NaN a constant, torch.compile would not see what two passes share."""
+    return x + 0.0 * x
 
 
 def centred(v: Array, x: Array) -> Array:
@@ -55,8 +60,8 @@ def centred(v: Array, x: Array) -> Array:
 
 
 def _softmax_value(x: Array) -> Array:
-    peak = split(x)
-    return peak.exp / (1.0 + peak.rest)
+    exp, sums = exp_and_sum(x, _finite(maximum(x)[0]))
+    return in_place(namespace(x).divide, exp, sums)
 
 
 def _softmax_derivative(v: Array, x: Array) -> Array:
@@ -72,8 +77,8 @@ SOFTMAX = rule_of_rows(_softmax_value, vjp=_softmax_derivative, jvp=_softmax_der
 
 
 def _log_softmax_value(x: Array) -> Array:
-    peak = split(x, keeps_shifted=True)
-    return peak.shifted - namespace(x).log1p(peak.rest)
+    xp, peak = namespace(x), split(x, keeps_shifted=True)
+    return in_place(xp.subtract, peak.shifted, xp.log1p(peak.rest))
 
 
 def _log_softmax_vjp(g: Array, x: Array) -> Array:

@@ -13,7 +13,8 @@ from xpent.conformance.implementation import Implementation
 from xpent.conformance.libraries import Arrays, Function, Library, Moved, Options, Unsupported, library
 
 FUNCTIONS: dict[str, Any] = {
-    name: getattr(xpent, name) for name in ("cross_entropy", "softmax", "log_softmax", "logsumexp")
+    name: getattr(xpent, name)
+    for name in ("cross_entropy", "linear_cross_entropy", "softmax", "log_softmax", "logsumexp")
 }
 
 
@@ -48,12 +49,13 @@ class ByHand:
 
 @cache
 def _vjp(function: Any, moved: Any) -> Function:
-    count = 2 if function is xpent.cross_entropy else 1
+    count = {xpent.cross_entropy: 2, xpent.linear_cross_entropy: 3}.get(function, 1)
+    position = -1 if isinstance(moved, str) else moved  # the bias is the last primal
 
     def vjp(*arrays: Any, **options: Any) -> Any:
         value, pullback = xpent.vjp(function, *arrays[:count], **options)
         g = arrays[count] if len(arrays) > count else array_namespace(value).ones_like(value)
-        return value, pullback(g)[moved]
+        return value, pullback(g)[position]
 
     return vjp
 
