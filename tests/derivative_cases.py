@@ -15,6 +15,9 @@ LABELS, LABELS3, FLAT_LABELS = np.array([3, 0, 1]), np.array([[2, 0], [1, 1]]), 
 Q, Q3, ONE_HOT = RNG.uniform(0.1, 1, size=X.shape), RNG.uniform(0.1, 1, size=X3.shape), np.eye(4, dtype=int)[[0, 1, 3]]
 WHERE = np.array([[True, True, False, True], [True, False, False, True], [True, True, True, True]])
 CLASS_WEIGHT, FLAT_WEIGHT = RNG.uniform(0.1, 1, size=4), RNG.uniform(0.1, 1, size=4)
+FEATURES, FEATURES3 = RNG.normal(size=(5, 3)), RNG.normal(size=(2, 3, 3))
+WEIGHT, BIAS = RNG.normal(size=(4, 3)), RNG.normal(size=4)
+SEQUENCES, LABELS5, Q5 = np.array([[3, 0, 1], [1, 1, 2]]), np.array([3, 0, 1, 3, 2]), RNG.uniform(0.1, 1, size=(5, 4))
 SAMPLE_WEIGHT, SAMPLE_WEIGHT3 = np.array([0.5, 2.0, 0.0]), RNG.uniform(0.1, 1, size=(2, 2))
 
 
@@ -61,7 +64,27 @@ CASES += [
     case("smooth distribution", "cross_entropy", X, Q, class_weight=CLASS_WEIGHT, label_smoothing=0.1, z_loss=0.05),
     case("one-hot", "cross_entropy", X, ONE_HOT, where=WHERE[1:2] | WHERE[0], class_weight=CLASS_WEIGHT),
 ]
-HIGH_ORDER = ("logsumexp last axis", "cross_entropy all options", "cross_entropy weighted distribution")
+OF_LOGITS = list(CASES)
+LINEAR_OPTIONS = {
+    "softcap": 2.0,
+    "class_weight": CLASS_WEIGHT,
+    "ignore_index": 3,
+    "label_smoothing": 0.1,
+    "z_loss": 0.05,
+}
+CASES += [
+    case("labels", "linear_cross_entropy", FEATURES, WEIGHT, LABELS5),
+    case("bias in blocks", "linear_cross_entropy", FEATURES, WEIGHT, BIAS, LABELS5, block_size=2, **LINEAR_OPTIONS),
+    case("sequences none", "linear_cross_entropy", FEATURES3, WEIGHT, BIAS, SEQUENCES, block_size=4, reduction="none",
+         sample_weight=RNG.uniform(0.1, 1, size=(2, 3)), **LINEAR_OPTIONS),
+    case("distribution", "linear_cross_entropy", FEATURES, WEIGHT, Q5, block_size=3, softcap=3.0, z_loss=0.05),
+]  # fmt: skip
+HIGH_ORDER = (
+    "logsumexp last axis",
+    "cross_entropy all options",
+    "cross_entropy weighted distribution",
+    "linear_cross_entropy bias in blocks",
+)
 HIGH_ORDER_CASES = [case for case in CASES if case.id in HIGH_ORDER]
 
 
@@ -70,18 +93,30 @@ def build(case, xp, asarray):
 
     The logarithm of an impossible class, -inf, becomes 0 in both, so that sums and differences are finite.
     """
-    ours = _function(getattr(xpent, case.function), case.arrays, case.options, xp, asarray)
+    ours = _function(function_of(case), case.arrays, case.options, xp, asarray)
     arrays, options = list(case.arrays), dict(case.options)
-    axis, ndim = options.pop("axis", -1), arrays[0].ndim
+    shape = (*arrays[0].shape[:-1], len(arrays[1])) if "linear" in case.function else arrays[0].shape
+    axis, ndim = options.pop("axis", -1), len(shape)
+    options.pop("block_size", None)
     options["axes"] = axes = tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    if case.function == "cross_entropy" and arrays[1].ndim < ndim:
-        is_counted = arrays[1] != options.pop("ignore_index", None)
+    if "cross_entropy" in case.function and arrays[-1].ndim < ndim:
+        is_counted = arrays[-1] != options.pop("ignore_index", None)
         options["sample_weight"] = np.asarray(options.get("sample_weight", 1.0) * is_counted)
-        one_hot = np.eye(math.prod(arrays[0].shape[a] for a in axes))[arrays[1]]
-        arrays[1] = textbook.from_rows(np, one_hot, axes, arrays[0].shape)
+        one_hot = np.eye(math.prod(shape[a] for a in axes))[arrays[-1]]
+        arrays[-1] = textbook.from_rows(np, one_hot, axes, shape)
     arrays = [array if array.dtype.kind == "f" else array.astype(arrays[0].dtype) for array in arrays]
     theirs = _function(functools.partial(getattr(textbook, case.function), xp), arrays, options, xp, asarray)
     return ours, theirs, tuple([asarray(array) for array in case.arrays if array.dtype.kind == "f"])
+
+
+def _linear_cross_entropy(features, weight, *bias_and_targets, **options):
+    *bias, targets = bias_and_targets
+    return xpent.linear_cross_entropy(features, weight, targets, bias=bias[0] if bias else None, **options)
+
+
+def function_of(case):
+    """The function of xpent that takes the arrays of a case."""
+    return _linear_cross_entropy if case.function == "linear_cross_entropy" else getattr(xpent, case.function)
 
 
 def _function(function, arrays, options, xp, asarray):

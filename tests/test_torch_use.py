@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from derivative_cases import CASES, CLASS_WEIGHT, LABELS, Q, X, build
+from derivative_cases import CASES, CLASS_WEIGHT, LABELS, OF_LOGITS, Q, X, build, function_of
 
 import xpent
 
@@ -27,7 +27,7 @@ def gradients(function, moving):
     return [value, *torch.autograd.grad(value.sum(), moving)]
 
 
-@every_case
+@pytest.mark.parametrize("case", OF_LOGITS, ids=[case.id for case in OF_LOGITS])
 @narrow_dtypes
 def test_narrow_logits_are_computed_in_float32_and_rounded_once(case, dtype, device):
     narrow, _, moving = build(case, torch, functools.partial(tensor, device=device, dtype=dtype, rounded_to=dtype))
@@ -72,7 +72,7 @@ def test_only_the_arguments_are_kept_for_the_backward_pass(case, device):
     own = {array.data_ptr() for array in (x, *rest, *options.values()) if isinstance(array, torch.Tensor)}
     kept = set()
     with torch.autograd.graph.saved_tensors_hooks(lambda array: kept.add(array.data_ptr()), lambda _: None):
-        getattr(xpent, case.function)(x.requires_grad_(), *rest, **options)
+        function_of(case)(x.requires_grad_(), *rest, **options)
     assert x.data_ptr() in kept <= own
 
 

@@ -45,3 +45,10 @@ def cross_entropy(
         return loss
     denominator = xp.sum(row_weight) if reduction == "mean" else 1.0
     return xp.sum(loss) / (denominator if normalizer is None else normalizer)
+
+
+def linear_cross_entropy(xp, x, weight, *bias_and_q, softcap=None, **options):
+    *bias, q = bias_and_q
+    logits = xp.matmul(x, weight.T)
+    logits = logits + bias[0] if bias else logits
+    return cross_entropy(xp, logits if softcap is None else softcap * xp.tanh(logits / softcap), q, **options)

@@ -19,7 +19,7 @@ def maximum(x: Array) -> tuple[Array, Array | None]:
 
 
 def shift_and_exp(x: Array, shift: Array, first: Array | None, *, keeps_shifted: bool) -> tuple[Array, Array, Array]:
-    """x - shift, exp(x - shift), and the sum of each row of it without its first 1, given where that is if known.
+    """x - shift, exp(x - shift), and the sum of each row of it without the first 1, given where that is if known.
 
     The shift is the maximum of each row. What is not to be kept may be overwritten.
     """
@@ -29,16 +29,18 @@ def shift_and_exp(x: Array, shift: Array, first: Array | None, *, keeps_shifted:
         rest = xp.sum(put(exp, first, 0.0), axis=-1, keepdims=True)
         return shifted, put(exp, first, 1.0 + 0.0 * shift), rest
     sums = _sum_of(exp, x, shift)
-    is_likely = sums < 1.5  # in other rows nothing cancels in sums - 1
+    # In other rows nothing cancels in sums - 1. In these one term is 1, but for its rounding where a compiler computes
+    # x and its maximum in different words; all others together are less than 1/2.
+    is_likely = sums < 1.5
 
-    def without_ones() -> Array:
+    def without_largest() -> Array:
         if is_jax(x):
             rest = 2.0**-64 * _sum(_small_exp, x, shift)
         else:
-            rest = xp.sum(exp - xp.floor(exp), axis=-1, keepdims=True)
+            rest = xp.sum(exp * (1.0 - xp.floor(exp + 0.25)), axis=-1, keepdims=True)
         return xp.where(is_likely, rest, sums - 1.0)
 
-    return shifted, exp, _if_any(is_likely, without_ones, lambda: sums - 1.0)
+    return shifted, exp, _if_any(is_likely, without_largest, lambda: sums - 1.0)
 
 
 def exp_and_sum(x: Array, shift: Array) -> tuple[Array, Array]:
@@ -64,14 +66,14 @@ def _exp(x: Array, shift: Array) -> Array:
 
 
 def _small_exp(x: Array, shift: Array) -> Array:
-    """2**64 exp(x - shift), and 0 for x = shift.
+    """2**64 exp(x - shift), and 0 where x is about shift rather than below shift - log(2).
 
     XLA on a CPU flushes subnormal numbers to zero, which is fine for one exponential but not for a sum of many: so it
-    is the square of 2**32 exp((x - shift) / 2); times 1 or 0, for XLA does not vectorize comparisons.
+    is the square of 2**32 exp((x - shift) / 2).
     """
-    xp, largest = namespace(x), float(namespace(x).finfo(x.dtype).max)
+    xp = namespace(x)
     root = 2.0**32 * xp.exp(0.5 * (x - shift))
-    return root * root * xp.minimum((x - shift) * -largest, xp.ones_like(x))
+    return xp.where(x - shift < -0.25, root * root, 0.0)
 
 
 def _sum(function: Callable[[Array, Array], Array], x: Array, shift: Array) -> Array:

@@ -19,6 +19,9 @@ Index = tuple[int | slice, ...]
 # Entries of a block for each thread that works on it: smaller ones wait for the interpreter, larger ones for memory.
 BLOCK = 2**19
 
+# Logits in a block of `fold`: with fewer, adding to the gradient of a weight takes longer than multiplying.
+LOGITS = 2**24
+
 # Entries of a product of matrices that is added to another array.
 PRODUCT = 2**20
 
@@ -41,6 +44,16 @@ def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> li
     step = max(1, rows // tail)
     outer = itertools.product(*map(range, batch_shape[:axis]))
     return [(*index, slice(i, i + step)) for index in outer for i in range(0, length, step)]
+
+
+def rows_of_block(x: Array, class_count: int, given: int | None) -> int:
+    """Rows in a block of `fold`; if none are given, so many that the blocks of ``x`` are of about the same size."""
+    if given is not None or x.shape[0] == 0:
+        return given or 1
+    # XLA keeps three arrays of a block where others keep one.
+    most = max(1, (LOGITS // 3 if is_jax(x) else LOGITS) // class_count)
+    count: int = x.shape[0]
+    return math.ceil(count / math.ceil(count / most))
 
 
 def fold(

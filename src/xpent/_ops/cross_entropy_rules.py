@@ -217,7 +217,7 @@ def _gradient(targets: Targets, peak: Peak, z: Array | None, level: Array | floa
     """The gradient with respect to the logits, (p_j (level + Q) - q_j w_j) scale."""
     xp, s, dense, value = namespace(peak.rest), 1.0 + peak.rest, targets.dense, targets.value
     if dense is not None:
-        is_likely = (peak.shifted == 0.0) & (peak.rest < 1.0)
+        is_likely = peak.exp > 0.5 * s
         others = total(xp.where(is_likely, 0.0, dense))
         spread = xp.where(is_likely, (others - peak.rest * dense) / s, peak.exp * (total(dense) / s) - dense)
     if z is None and not is_array(level):
@@ -227,7 +227,7 @@ def _gradient(targets: Targets, peak: Peak, z: Array | None, level: Array | floa
     if z is None:
         return gradient
     p = xp.exp(z) / s
-    at_index = p * level - value * xp.where(z == 0.0, peak.rest / s, 1.0 - p)
+    at_index = p * level - value * xp.where(p > 0.5, peak.rest / s, 1.0 - p)
     at_index = at_index if dense is None else at_index + take(spread, targets.class_index)
     return put(gradient, targets.class_index, scale * at_index)
 
@@ -378,7 +378,7 @@ def _hessian_product(tangents: Tangents, wanted: Wanted, logits: Array, targets:
     rows = _rows(logits, targets, **keywords)
     u, d = _enter_tangents(tangents, rows)
     p, b = of_rows(SOFTMAX, rows.x), rows.slope * d
-    deviation = centred(u, rows.x)
+    deviation = centred(u, p)
     deviation = deviation - total(p * deviation)
     curvature, level = total(rows.q), total(b)
     if keywords["z_loss"]:

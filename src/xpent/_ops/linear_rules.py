@@ -28,14 +28,11 @@ from xpent._backends.arrays import (
     zeros,
 )
 from xpent._backends.differentiable import Rule, Wanted
-from xpent._backends.rows import add_product, fold
+from xpent._backends.rows import add_product, fold, rows_of_block
 from xpent._ops.cross_entropy_rules import CROSS_ENTROPY, LOSS_AND_GRADIENT, Problem, losses_and_gradients, pose
 from xpent._ops.layout import over_rows
 
 FEATURES, WEIGHT, TARGETS, BIAS = range(4)  # positions of the primals, of which the bias may be missing
-
-# Logits in a block. With fewer, adding to dW takes longer than multiplying.
-LOGITS = 2**23
 
 Tangents = tuple[Array | None, ...]
 Options = dict[str, Any]
@@ -54,14 +51,6 @@ def _as_rows(features: Array, weight: Array, targets: Array, options: Options) -
         sample_weight = xp.reshape(sample_weight, (count,))
     options = {**options, "sample_weight": sample_weight, "axes": (1,), "where": None}
     return xp.reshape(features, (count, depth)), xp.reshape(targets, (count, *classes)), options
-
-
-def _block_size(rows: int, classes: int, block_size: int | None) -> int:
-    """Rows in a block; unless that is given, blocks are of about the same size."""
-    if block_size is not None:
-        return block_size
-    most = max(1, LOGITS // classes)
-    return math.ceil(rows / math.ceil(rows / most)) if rows else 1
 
 
 def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -141,7 +130,7 @@ def _loss_and_gradients(
         [zeros(shapes[i], dtype, x) for i in summed],
         x,
         [*problem.others[1:], of_row],
-        _block_size(x.shape[0], classes, block_size),
+        rows_of_block(x, classes, block_size),
     )
     gradients = dict(zip(summed, sums, strict=True))
     for gradient in of_features:
@@ -263,7 +252,7 @@ def _change(moved: _Moved, x: Array, weight: Array, raw: Array) -> Array | None:
     """dr = dX W^T + X dW^T + db, in the dtype of r."""
     parts = [] if moved.x is None else [matmul(cast(moved.x, raw.dtype), cast(weight, raw.dtype).T)]
     parts += [] if moved.weight is None else [matmul(cast(_finite(x), raw.dtype), cast(moved.weight, raw.dtype).T)]
-    parts += [] if moved.bias is None else [namespace(x).broadcast_to(cast(moved.bias, raw.dtype), raw.shape)]
+    parts += [] if moved.bias is None else [namespace(x).zeros_like(raw) + cast(moved.bias, raw.dtype)]
     return functools.reduce(operator.add, parts) if parts else None
 
 
@@ -292,7 +281,7 @@ def _jvp(tangents: Tangents, *primals: Array, **keywords: Any) -> tuple[Array, A
         return [], list(CROSS_ENTROPY.jvp((of_logits, of_t), _cap(raw, softcap), t, **weighed))
 
     others = [of.x, t, of.targets, options["sample_weight"]]
-    rows = x.shape[0] if is_reduced else _block_size(x.shape[0], weight.shape[0], block_size)
+    rows = x.shape[0] if is_reduced else rows_of_block(x, weight.shape[0], block_size)
     _, (loss, change) = fold(of_block, [], x, others, max(1, rows))
     return _with_batch(loss, features, options), _with_batch(change, features, options)
 

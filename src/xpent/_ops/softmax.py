@@ -48,11 +48,9 @@ def _finite(x: Array) -> Array:
     return x + 0.0 * x
 
 
-def centred(v: Array, x: Array) -> Array:
-    """v less its mean over the maxima of x: a shift changes nothing, but now nothing cancels where p_a is almost 1."""
-    xp = namespace(x)
-    is_maximum = x == xp.max(x, axis=-1, keepdims=True)
-    return v - total(xp.where(is_maximum, v, 0.0)) / total(cast(is_maximum, v.dtype))
+def centred(v: Array, p: Array) -> Array:
+    """v less that of a class with p_a > 1/2: a shift changes nothing, but now nothing cancels where p_a is almost 1."""
+    return v - total(namespace(p).where(p > 0.5, v, 0.0))
 
 
 # dp_j = p_j (dx_j - sum_k p_k dx_k); the Jacobian diag(p) - p p^T is symmetric, so that vjp and jvp are one.
@@ -65,7 +63,8 @@ def _softmax_value(x: Array) -> Array:
 
 
 def _softmax_derivative(v: Array, x: Array) -> Array:
-    y, v = of_rows(SOFTMAX, x), centred(masked(v, x), x)
+    y = of_rows(SOFTMAX, x)
+    v = centred(masked(v, x), y)
     return y * (v - total(y * v))
 
 
@@ -89,8 +88,9 @@ def _log_softmax_vjp(g: Array, x: Array) -> Array:
 
 
 def _log_softmax_jvp(v: Array, x: Array) -> Array:
-    v = centred(masked(v, x), x)
-    return masked(v - total(of_rows(SOFTMAX, x) * v), x)
+    p = of_rows(SOFTMAX, x)
+    v = centred(masked(v, x), p)
+    return masked(v - total(p * v), x)
 
 
 LOG_SOFTMAX = rule_of_rows(_log_softmax_value, _log_softmax_vjp, _log_softmax_jvp)
