@@ -1,0 +1,156 @@
+"""linear_cross_entropy: blocks change nothing, all logits never exist at once, and what is refused."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import xpent
+
+RNG = np.random.default_rng(5)
+FEATURES, WEIGHT, BIAS = RNG.standard_normal((7, 3)), RNG.standard_normal((5, 3)), RNG.standard_normal(5)
+LABELS = RNG.integers(5, size=7)
+LARGE = RNG.standard_normal((2048, 4)), RNG.standard_normal((4096, 4)), RNG.integers(4096, size=2048)
+LOGITS_OF_LARGE = 8 * 2048 * 4096  # bytes
+
+BAD = [
+    ({"softcap": 0}, ValueError, "softcap.*0"),
+    ({"softcap": float("nan")}, ValueError, "softcap.*nan"),
+    ({"softcap": True}, TypeError, "softcap.*number.*True"),
+    ({"block_size": 0}, ValueError, "block_size.*at least 1.*0"),
+    ({"block_size": 1.0}, TypeError, "block_size.*int.*1.0"),
+    ({"block_size": True}, TypeError, "block_size.*int.*True"),
+    ({"bias": BIAS[:3]}, ValueError, r"bias.*\(5,\).*\(3,\)"),
+    ({"bias": LABELS[:5]}, TypeError, "bias.*floating.*int"),
+    ({"weight": WEIGHT[0]}, ValueError, r"weight.*\(C, D\).*\(3,\)"),
+    ({"weight": WEIGHT[:, :2]}, ValueError, r"\(5, 2\).*\(\.\.\., 2\).*\(7, 3\)"),
+    ({"weight": WEIGHT[:, :0], "features": FEATURES[:, :0]}, ValueError, r"weight.*\(5, 0\)"),
+    ({"weight": WEIGHT[:0]}, ValueError, r"weight.*\(0, 3\)"),
+    ({"weight": WEIGHT.astype(int)}, TypeError, "weight.*floating.*int"),
+    ({"features": FEATURES[0, 0]}, ValueError, r"features.*\(\.\.\., 3\).*\(\)"),
+    ({"targets": LABELS[:3]}, ValueError, r"\(7, 5\).*\(7,\).*\(3,\)"),
+    ({"targets": LABELS + 5}, ValueError, "target.*no class.*5"),
+    ({"sample_weight": np.ones(5)}, ValueError, r"sample_weight.*\(7,\).*\(5,\)"),
+    ({"where": np.ones((7, 5), dtype=bool)}, TypeError, "where"),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"), BAD, ids=[f"{next(iter(g))} {i}" for i, (g, *_) in enumerate(BAD)]
+)
+def test_bad_argument_is_refused(xp, given, error, message):
+    if "target " in message and xp.is_traced:
+        pytest.skip("data cannot be looked at: the row is NaN")
+    arrays = {"features": FEATURES, "weight": WEIGHT, "targets": LABELS, **given}
+    features, weight, targets, *options = [
+        (name, xp.asarray(value) if isinstance(value, np.ndarray | np.generic) else value)
+        for name, value in arrays.items()
+    ]
+    with pytest.raises(error, match=message):
+        xpent.linear_cross_entropy(features[1], weight[1], targets[1], **dict(options))
+
+
+def test_dtypes_are_not_mixed(xp):
+    if xp.dtype_name == "float64":
+        pytest.skip("needs a second dtype")
+    arrays = xp.asarray(FEATURES), xp.asarray(WEIGHT, "float64"), xp.asarray(LABELS)
+    with pytest.raises(TypeError, match=r"one dtype.*features.*weight.*float64"):
+        xpent.linear_cross_entropy(*arrays)
+
+
+def gradients(features, weight, targets, bias, **options):
+    return xpent.value_and_grad(xpent.linear_cross_entropy, (0, 1, 3))(features, weight, targets, bias=bias, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"ignore_index": 2, "label_smoothing": 0.1, "z_loss": 0.1}], ids=["", "options"]
+)
+@pytest.mark.parametrize("block_size", [1, 3, 7, 100])
+def test_blocks_of_any_size_give_what_all_logits_at_once_give(xp, block_size, options):
+    x, w, b, t = (xp.asarray(array) for array in (FEATURES, WEIGHT, BIAS, LABELS))
+    whole = gradients(x, w, t, b, block_size=7, **options)
+    blocks = xp.call(gradients, x, w, t, b, block_size=block_size, **options)
+    # Products and sums of at most 7 terms, in another order.
+    for found, expected in zip((blocks[0], *blocks[1]), (whole[0], *whole[1]), strict=True):
+        found, expected = xp.to_numpy(found), xp.to_numpy(expected)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=64 * xp.u * abs(expected).max())
+
+
+def test_the_bias_is_one_more_primal_after_the_targets():
+    value, pullback = xpent.vjp(xpent.linear_cross_entropy, FEATURES, WEIGHT, LABELS, bias=BIAS)
+    assert [cotangent.shape for cotangent in pullback(np.ones_like(value))] == [(7, 3), (5, 3), (5,)]
+    loss, (of_bias,) = xpent.value_and_grad(xpent.linear_cross_entropy, (3,))(FEATURES, WEIGHT, LABELS, bias=BIAS)
+    logits_gradient = xpent.grad(xpent.cross_entropy)(FEATURES @ WEIGHT.T + BIAS, LABELS)
+    assert loss == value
+    np.testing.assert_allclose(of_bias, logits_gradient.sum(axis=0), rtol=0, atol=64 * 2.0**-53)
+    with pytest.raises(TypeError, match=r"argnums.*\[0, 3\).*3"):
+        xpent.grad(xpent.linear_cross_entropy, 3)(FEATURES, WEIGHT, LABELS)
+
+
+def test_the_gradient_of_the_weight_is_summed_in_float32(xp):
+    # Every row adds 1/2 to it; a sum in bfloat16 stops at 128, one in float16 at 1024.
+    rows = 4096
+    x, w, t = xp.asarray(np.ones((rows, 1))), xp.asarray(np.zeros((2, 1))), xp.asarray(np.zeros(rows, dtype=np.int64))
+    gradient = xp.call(
+        lambda x, w, t: xpent.grad(xpent.linear_cross_entropy, 1)(x, w, t, reduction="sum", block_size=8), x, w, t
+    )
+    np.testing.assert_array_equal(xp.to_numpy(gradient), [[-rows / 2], [rows / 2]])
+
+
+def peak_of(function):
+    function()  # starts threads
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.library("numpy")
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_neither_value_nor_gradients_hold_all_logits(reduction):
+    features, weight, labels = LARGE
+    cotangent = np.ones(() if reduction == "mean" else labels.shape)
+
+    def pulled():
+        options = {"reduction": reduction, "block_size": 64}
+        return xpent.vjp(xpent.linear_cross_entropy, features, weight, labels, **options)[1](cotangent)
+
+    assert peak_of(pulled) < LOGITS_OF_LARGE / 8
+
+
+@pytest.mark.library("jax")
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_compiled_reverse_mode_keeps_the_blocks_a_loop_and_holds_no_more(reduction):
+    import jax
+
+    features, weight, labels = map(jax.numpy.asarray, LARGE)
+
+    def loss(features, weight):
+        options = {"reduction": reduction, "block_size": 64}
+        return jax.numpy.sum(xpent.linear_cross_entropy(features, weight, labels, **options))
+
+    for function in (loss, jax.grad(loss, (0, 1))):
+        compiled = jax.jit(function).lower(features, weight).compile()
+        assert compiled.memory_analysis().temp_size_in_bytes < LOGITS_OF_LARGE / 8
+
+
+@pytest.mark.library("numpy")
+def test_a_frozen_weight_has_no_gradient_made():
+    features, weight, labels = RNG.standard_normal((2, 64)), RNG.standard_normal((4096, 64)), np.array([0, 1])
+    gradient = xpent.grad(xpent.linear_cross_entropy, 0)
+    assert peak_of(lambda: gradient(features, weight, labels)) < weight.nbytes / 4
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_what_moves_in_an_ignored_row_may_be_nan(xp, reduction):
+    labels, with_nan, without = LABELS.copy(), np.ones_like(FEATURES), np.ones_like(FEATURES)
+    labels[3], with_nan[3], without[3] = -1, np.nan, 0.0
+    primals = tuple([xp.asarray(array) for array in (FEATURES, WEIGHT, labels)])
+    options = {"ignore_index": -1, "reduction": reduction}
+    changes = [
+        xpent.jvp(xpent.linear_cross_entropy, primals, (xp.asarray(v), None, None), **options)[1]
+        for v in (with_nan, without)
+    ]
+    np.testing.assert_array_equal(*map(xp.to_numpy, changes))
