@@ -7,10 +7,12 @@ import pytest
 
 from xpent.__main__ import main
 from xpent.bench import measure
-from xpent.bench.contestants import FUNCTIONS, contestants
+from xpent.bench.contestants import FUNCTIONS, LINEAR, contestants
 
 pytestmark = pytest.mark.library("numpy")
 SMALL = ["bench", "--library", "numpy", "--shape", "6x4", "--rounds", "2"]
+LIBRARIES = [pytest.param(name, marks=pytest.mark.library(name)) for name in ("numpy", "torch", "jax")]
+LAYER = ["bench", "linear", "--library", "numpy", "--shape", "6x3x4", "--rounds", "2"]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -63,9 +65,53 @@ def test_times_are_taken_in_turn():
     assert order == ["a", "b"] * 4  # once to warm up, then each round
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_all_who_take_part_compute_the_same_of_a_layer(library):
+    problem = measure.Problem(LINEAR, (5, 3, 7), "float32")
+    people = [one for one in contestants() if one.library == library and measure.takes(one, problem)]
+    assert f"xpent {library}" in [one.name for one in people]
+    (loss, (of_features, of_weight)), *others = [problem.prepare(one)() for one in people]
+    assert (of_features.shape, of_weight.shape) == ((5, 3), (7, 3))
+    for other in others:
+        np.testing.assert_allclose(other[0], loss, rtol=1e-5)
+        np.testing.assert_allclose(other[1][0], of_features, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(other[1][1], of_weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_layer_takes_less_than_half_of_what_its_logits_would(library):
+    problem = measure.Problem(LINEAR, (8192, 16, 8192), "float32")
+    memory = measure.peak_memory(problem, f"xpent {library}", library)
+    assert memory is None or 0 < memory < problem.logits * problem.itemsize / 2
+
+
+def test_the_table_of_a_layer_has_time_ratio_and_memory(capsys):
+    assert main(LAYER) == 0
+    printed = capsys.readouterr().out
+    assert "linear, 6 x 3 x 4, float32; the logits: 0 MiB" in printed
+    rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
+    assert "1.00" in rows["xpent"]
+    assert "two-step" in rows
+    assert "copy" not in rows
+
+
+def test_json_of_a_layer_holds_its_shape_and_memory(capsys):
+    assert main([*LAYER, "--peer", "two-step numpy", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [result["contestant"] for result in results] == ["xpent numpy", "two-step numpy"]
+    assert all(result["problem"]["shape"] == [6, 3, 4] for result in results)
+    assert all(result["seconds"] > 0 for result in results)
+
+
+def test_memory_of_a_layer_is_plotted(tmp_path):
+    pytest.importorskip("matplotlib")
+    assert main([*LAYER, "--shape", "6x3x8", "--plot", str(tmp_path / "plot.png")]) == 0
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_peak_memory_is_that_of_the_results():
     problem = measure.Problem("softmax", (4096, 1024), "float32")
-    memory = measure.peak_memory(problem, "xpent numpy")
+    memory = measure.peak_memory(problem, "xpent numpy", "numpy")
     if memory is not None:
         assert 16 * 2**20 * 0.9 < memory < 16 * 2**20 * 2.5
 
@@ -87,5 +133,21 @@ def test_peak_memory_is_that_of_the_results():
 def test_wrong_usage_is_told(capsys, wrong, said):
     with pytest.raises(SystemExit) as stopped:
         main([*SMALL, *wrong])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--shape", "6x4"], "ROWSxDEPTHxCLASSES"),
+        (["--shape", "6x0x4"], "ROWSxDEPTHxCLASSES"),
+        (["--series", "small"], "--series must be one of bar, classes"),
+        (["--function", "loss"], "--function is not for linear"),
+    ],
+)
+def test_wrong_usage_is_told_of_a_layer(capsys, wrong, said):
+    with pytest.raises(SystemExit) as stopped:
+        main([*LAYER, *wrong])
     assert stopped.value.code == 2
     assert said in capsys.readouterr().err

@@ -121,19 +121,23 @@ def _add_bench(commands: Any) -> None:
         help="measure how fast xpent is here, beside what one would have used instead",
         description="Times of xpent, of what one would have used instead and of a plain copy, taken in turn.",
     )
+    bench.add_argument(
+        "linear", nargs="?", choices=["linear"],
+        help="time and memory of a linear layer and cross-entropy, without the logits in between",
+    )  # fmt: skip
     what = bench.add_argument_group("what to measure")
     what.add_argument("--function", action="append", help="loss, loss_and_gradient (default), softmax, ...; repeatable")
-    what.add_argument("--shape", action="append", default=[], help="ROWSxCLASSES of the logits; repeatable")
-    what.add_argument("--series", default="bar", help="of shapes, where none is given: bar, small, elements or classes")
+    what.add_argument("--shape", action="append", default=[], help="ROWSxCLASSES, linear: ROWSxDEPTHxCLASSES")
+    what.add_argument("--series", default="bar", help="of shapes: bar, small, elements, classes; linear: bar, classes")
     what.add_argument("--dtype", default="float32", help="float64, float32, float16 or bfloat16")
     what.add_argument("--device", default="cpu", help="cpu (default), or that of PyTorch, like cuda")
     what.add_argument("--library", action="append", default=[], help="numpy, torch or jax; repeatable")
     what.add_argument("--peer", action="append", default=[], help="whom to stand beside, by name; repeatable")
-    what.add_argument("--rounds", type=int, default=15, help="in each of which everyone has a turn; default: 15")
-    what.add_argument("--memory", action="store_true", help="peaks of memory, too, each in a process of its own")
+    what.add_argument("--rounds", type=int, help="in each of which everyone has a turn; default: 15, linear: 5")
+    what.add_argument("--memory", action="store_true", help="peaks, too, each in a process of its own; linear: always")
     answer = bench.add_argument_group("the report")
     answer.add_argument("--json", action="store_true", help="print JSON for machines")
-    answer.add_argument("--plot", metavar="FILE", help="write an image: time against size")
+    answer.add_argument("--plot", metavar="FILE", help="an image: time against size; linear: memory against classes")
 
 
 def _target(options: argparse.Namespace) -> Implementation | None:

@@ -79,8 +79,20 @@ def linear_cross_entropy(
         it is one more primal after the targets, number 3.
     softcap : float, optional
         A positive number c: the logits x become c tanh(x / c).
-    class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction, normalizer
-        As in `cross_entropy`; a ``sample_weight`` has shape (...).
+    class_weight : array of real numbers, optional
+        Shape (C,). A constant.
+    sample_weight : array of real numbers, optional
+        One weight per row: shape (...). A constant.
+    ignore_index : int, optional
+        Rows with this class index are not counted, whatever their features.
+    label_smoothing : float
+        In [0, 1]: this share of every target is spread over all classes.
+    z_loss : float
+        At least 0: adds z_loss * logsumexp(logits)**2 to the loss of a row that has a target.
+    reduction : {"mean", "sum", "none"}
+        As in `cross_entropy`: the mean divides by the sum of the row weights.
+    normalizer : number or array of shape (), optional
+        Divides the sum instead, with any reduction but "none".
     block_size : int, optional
         Rows in a block. None takes as many as have 2**24 logits, 64 MiB in float32, in JAX a third of that, for it
         holds them three times. With fewer, adding to the gradient of the weight takes longer than multiplying.

@@ -5,28 +5,33 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from xpent.bench import report
-from xpent.bench.contestants import FUNCTIONS, Contestant, contestants
-from xpent.bench.measure import Problem, Result, peak_memory, takes, times
+from xpent.bench.contestants import FUNCTIONS, LIBRARIES, LINEAR, Contestant, contestants
+from xpent.bench.measure import Problem, Result, Shape, peak_memory, takes, times
 
-LIBRARIES = ("numpy", "torch", "jax")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
-SERIES = {
+SERIES: dict[str, Sequence[Shape]] = {
     "bar": [(8192, 1000), (512, 32000), (256, 128256)],
     "small": [(32, 10), (128, 100), (1024, 1000)],
     "elements": [(max(1, size // 1000), min(size, 1000)) for size in (10**k for k in range(3, 9))],
     "classes": [(2**22 // classes, classes) for classes in (2, 16, 128, 1024, 8192, 65536, 262144)],
 }
+LINEAR_SERIES: dict[str, Sequence[Shape]] = {
+    "bar": [(2048, 512, 32000), (4096, 1024, 128256)],
+    "classes": [(1024, 256, 2**k) for k in range(11, 18)],
+}
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure what the options ask for and print it; wrong options raise a ValueError."""
+    if options.rounds is None:
+        options.rounds = 5 if options.linear else 15
     _check_options(options)
     people = [one for one in contestants() if _is_asked(one, options)]
     if not people:
@@ -51,26 +56,34 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_options(options: argparse.Namespace) -> None:
     allowed = {"function": FUNCTIONS, "library": LIBRARIES, "peer": [one.name for one in contestants()]}
-    for name, choices in {**allowed, "dtype": DTYPES, "series": SERIES}.items():
+    for name, choices in {**allowed, "dtype": DTYPES, "series": _series(options)}.items():
         given = getattr(options, name)
         for value in [given] if isinstance(given, str) else given or ():
             if value not in choices:
                 raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
+    if options.linear and options.function:
+        raise ValueError("--function is not for linear, which measures loss and gradients")
     if options.rounds < 2:
         raise ValueError(f"--rounds must be at least 2, got {options.rounds}")
 
 
+def _series(options: argparse.Namespace) -> dict[str, Sequence[Shape]]:
+    return LINEAR_SERIES if options.linear else SERIES
+
+
 def _problems(options: argparse.Namespace) -> list[Problem]:
-    shapes = [_shape(text) for text in options.shape] or SERIES[options.series]
-    functions = options.function or ["loss_and_gradient"]
+    names = ("ROWS", "DEPTH", "CLASSES") if options.linear else ("ROWS", "CLASSES")
+    shapes = [_shape(text, names) for text in options.shape] or _series(options)[options.series]
+    functions = options.function or [LINEAR if options.linear else "loss_and_gradient"]
     return [Problem(name, shape, options.dtype, options.device) for name in functions for shape in shapes]
 
 
-def _shape(text: str) -> tuple[int, int]:
-    rows, _, classes = text.partition("x")
-    if not (rows.isdecimal() and classes.isdecimal() and int(rows) and int(classes)):
-        raise ValueError(f"--shape must be ROWSxCLASSES, like 8192x1000, got {text!r}")
-    return int(rows), int(classes)
+def _shape(text: str, names: tuple[str, ...]) -> Shape:
+    numbers = text.split("x")
+    if len(numbers) != len(names) or not all(number.isdecimal() and int(number) for number in numbers):
+        example = {2: "8192x1000", 3: "2048x512x32000"}[len(names)]
+        raise ValueError(f"--shape must be {'x'.join(names)}, like {example}, got {text!r}")
+    return tuple(map(int, numbers))
 
 
 def _is_asked(one: Contestant, options: argparse.Namespace) -> bool:
@@ -84,6 +97,9 @@ def _measure(
 ) -> list[Result]:
     those = [one for one in people if takes(one, problem)]
     results = times(problem, those, options.rounds, advance)
-    if not options.memory:
+    if not (options.memory or options.linear):
         return results
-    return [dataclasses.replace(result, memory=peak_memory(problem, result.contestant)) for result in results]
+    return [
+        dataclasses.replace(result, memory=peak_memory(problem, result.contestant, result.library))
+        for result in results
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,20 @@ import xpent
 
 Run = Callable[[], Any]
 FUNCTIONS = ("loss", "loss_and_gradient", "softmax", "log_softmax", "logsumexp")
+LINEAR = "linear"  # loss and gradients of a linear layer and cross-entropy: features, weight and labels go in
 LIMIT = "copy"
+LIBRARIES = ("numpy", "torch", "jax")
 
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """One that computes some of the functions, given logits and labels of its library."""
+    """One that computes some of the functions, given arrays of its library, the labels last."""
 
     name: str
     library: str
-    functions: dict[str, Callable[[Any, Any], Run]]
+    functions: dict[str, Callable[..., Run]]
     needs: str = ""  # what must be installed besides its library
+    kernel_dtypes: tuple[str, ...] = ()  # what it takes, if it is a kernel for NVIDIA GPUs
 
     @property
     def is_ours(self) -> bool:
@@ -41,10 +44,11 @@ class Contestant:
         return all(importlib.util.find_spec(name) for name in (self.library, self.needs) if name)
 
 
-def contestants() -> list[Contestant]:
-    """All of them that are installed; the limit first."""
+def contestants(libraries: Sequence[str] = LIBRARIES) -> list[Contestant]:
+    """All of them that are installed, of some libraries; the limit first."""
     makers = {"numpy": _with_numpy, "torch": _with_torch, "jax": _with_jax}
-    everyone = [one for library, make in makers.items() if importlib.util.find_spec(library) for one in make()]
+    found = [library for library in libraries if importlib.util.find_spec(library)]
+    everyone = [one for library in found for one in makers[library]()]
     return [one for one in everyone if one.is_installed]
 
 
@@ -80,16 +84,26 @@ def _with_numpy() -> list[Contestant]:
         loss, y = HalfMultinomialLoss(n_classes=x.shape[-1]), labels.astype(x.dtype)
         return lambda: loss.loss_gradient(y, x, n_threads=len(os.sched_getaffinity(0)))
 
+    def two_steps(features: Any, weight: Any, labels: Any) -> Run:
+        def run() -> Any:
+            loss, g = value_and_grad(features @ weight.T, labels)
+            return loss, (g @ weight, g.T @ features)
+
+        return run
+
     ours = {name: _call(getattr(xpent, name)) for name in ("softmax", "log_softmax", "logsumexp")}
     ours["loss"] = lambda x, labels: lambda: xpent.cross_entropy(x, labels)
     value_and_grad = xpent.value_and_grad(xpent.cross_entropy)
     ours["loss_and_gradient"] = lambda x, labels: lambda: value_and_grad(x, labels)
+    of_layer = xpent.value_and_grad(xpent.linear_cross_entropy, (0, 1))
+    ours[LINEAR] = lambda *arrays: lambda: of_layer(*arrays)
     theirs = {name: scipy(name) for name in ("softmax", "log_softmax", "logsumexp")}
     return [
         Contestant(LIMIT, "numpy", dict.fromkeys(FUNCTIONS, copy)),
         Contestant("xpent numpy", "numpy", ours),
         Contestant("scipy", "numpy", {**theirs, "loss": scipy_loss}, "scipy"),
         Contestant("scikit-learn", "numpy", {"loss_and_gradient": scikit_learn}, "sklearn"),
+        Contestant("two-step numpy", "numpy", {LINEAR: two_steps}),
     ]
 
 
@@ -111,14 +125,19 @@ def _with_torch() -> list[Contestant]:
         return prepare
 
     def backward(function: Callable[..., Any]) -> Callable[[Any, Any], Run]:
-        def prepare(x: Any, labels: Any) -> Run:
+        def prepare(*arrays: Any) -> Run:
             torch.compiler.reset()
-            x = x.detach().requires_grad_()
+            *inputs, labels = arrays
+            inputs = [x.detach().requires_grad_() for x in inputs]
 
-            def run() -> None:
-                x.grad = None
-                function(x, labels).backward()
-                _finish(x)
+            def run() -> Any:
+                loss = function(*inputs, labels)
+                loss.backward()
+                _finish(labels)
+                gradients = [x.grad for x in inputs]
+                for x in inputs:
+                    x.grad = None  # else it is held while others run
+                return loss.detach(), gradients
 
             return run
 
@@ -143,11 +162,43 @@ def _with_torch() -> list[Contestant]:
         lambda x: functional.log_softmax(x, -1),
         lambda x: torch.logsumexp(x, -1),
     )
+    # Compiled, they would hold all logits; and what compiling takes would be measured as theirs.
+    of_layer: dict[str, Callable[..., Any]] = {
+        "xpent torch": xpent.linear_cross_entropy,
+        "torch": lambda x, weight, y: functional.cross_entropy(functional.linear(x, weight), y),
+    }
+    linear = {name: {LINEAR: backward(function)} for name, function in of_layer.items()}
     makers = {"": lambda function: function, " compiled": lambda function: torch.compile(function, dynamic=False)}
     return [
-        Contestant(f"{name}{how}", "torch", all_of(*map(make, functions)))
+        Contestant(f"{name}{how}", "torch", {**all_of(*map(make, functions)), **linear.get(f"{name}{how}", {})})
         for how, make in makers.items()
         for name, functions in (("xpent torch", ours), ("torch", theirs))
+    ] + _linear_with_torch(backward)
+
+
+def _linear_with_torch(backward: Callable[[Callable[..., Any]], Callable[..., Run]]) -> list[Contestant]:
+    """Those that never hold all logits: PyTorch's own, since 2.13, and kernels."""
+    from torch import nn
+
+    def chunked(features: Any, weight: Any, labels: Any) -> Any:
+        options = nn.LinearCrossEntropyOptions()
+        return nn.functional.linear_cross_entropy(features, weight, labels, options=options)
+
+    def liger(features: Any, weight: Any, labels: Any) -> Any:
+        from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+        return liger_fused_linear_cross_entropy(features, weight, labels)
+
+    def cut(features: Any, weight: Any, labels: Any) -> Any:
+        import cut_cross_entropy
+
+        return cut_cross_entropy.linear_cross_entropy(features, weight, labels)
+
+    own = [Contestant("torch chunked", "torch", {LINEAR: backward(chunked)})]
+    return [
+        *(own if hasattr(nn, "LinearCrossEntropyOptions") else ()),
+        Contestant("liger", "torch", {LINEAR: backward(liger)}, "liger_kernel", ("float32", "float16", "bfloat16")),
+        Contestant("cut-cross-entropy", "torch", {LINEAR: backward(cut)}, "cut_cross_entropy", ("float16", "bfloat16")),
     ]
 
 
@@ -168,6 +219,15 @@ def _with_jax() -> list[Contestant]:
 
         return optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()
 
+    def linear(function: Callable[..., Any]) -> Callable[..., Run]:
+        compiled = jax.jit(jax.value_and_grad(function, (0, 1)))
+
+        def prepare(*arrays: Any) -> Run:
+            ahead = compiled.lower(*arrays).compile()  # so that the memory this takes is not counted
+            return lambda: jax.block_until_ready(ahead(*arrays))  # type: ignore[no-untyped-call]
+
+        return prepare
+
     def losses(function: Callable[..., Any]) -> dict[str, Any]:
         return {
             "loss": jitted(function, takes_labels=True),
@@ -178,8 +238,10 @@ def _with_jax() -> list[Contestant]:
         names = ("softmax", "log_softmax", "logsumexp")
         return {name: jitted(functools.partial(getattr(library, name), axis=-1)) for name in names}
 
+    ours = {**losses(xpent.cross_entropy), **of_logits(xpent), LINEAR: linear(xpent.linear_cross_entropy)}
+    theirs = {**losses(optax_loss), LINEAR: linear(lambda x, weight, labels: optax_loss(x @ weight.T, labels))}
     return [
-        Contestant("xpent jax", "jax", {**losses(xpent.cross_entropy), **of_logits(xpent)}),
-        Contestant("optax", "jax", losses(optax_loss), "optax"),
+        Contestant("xpent jax", "jax", ours),
+        Contestant("optax", "jax", theirs, "optax"),
         Contestant("jax.nn", "jax", of_logits(jax.nn)),
     ]

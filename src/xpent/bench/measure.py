@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpent.bench.contestants import LIMIT, Contestant, Run, contestants
+from xpent.bench.contestants import LIMIT, LINEAR, Contestant, Run, contestants
 
-Shape = tuple[int, int]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A function of logits of a shape and dtype."""
+    """A function of logits of a shape (rows, classes) and dtype, or of a layer (rows, depth, classes)."""
 
     function: str
     shape: Shape
@@ -30,9 +31,24 @@ class Problem:
     def prepare(self, contestant: Contestant) -> Run:
         """The call to time, on arrays of the contestant's library."""
         generator = np.random.default_rng(0)
-        x = generator.standard_normal(self.shape, dtype=np.float32)
-        labels = generator.integers(self.shape[1], size=self.shape[0])
-        return contestant.functions[self.function](*_arrays(contestant.library, x, labels, self.dtype, self.device))
+        rows, *depth, classes = self.shape
+        shapes = [(rows, *depth), (classes, *depth)] if depth else [(rows, classes)]
+        arrays = [generator.standard_normal(shape, dtype=np.float32) for shape in shapes]
+        for weight in arrays[1:]:
+            weight /= np.float32(math.sqrt(weight.shape[1]))  # logits of variance 1
+        labels = generator.integers(classes, size=rows)
+        given = _arrays(contestant.library, arrays, labels, self.dtype, self.device)
+        return contestant.functions[self.function](*given)
+
+    @property
+    def logits(self) -> int:
+        """How many there are."""
+        return self.shape[0] * self.shape[-1]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one logit."""
+        return {"float64": 8, "float32": 4}.get(self.dtype, 2)
 
 
 @dataclass(frozen=True)
@@ -44,23 +60,26 @@ class Result:
     problem: Problem
     seconds: float  # the median
     spread: float  # half the range of the middle half, over the median
-    memory: float | None = None  # peak beyond the inputs, in bytes
+    memory: float | None = None  # peak beyond the inputs and, of a layer, the gradients, in bytes
 
 
-def _arrays(library: str, x: Any, labels: Any, dtype: str, device: str) -> tuple[Any, Any]:
+def _arrays(library: str, arrays: list[Any], labels: Any, dtype: str, device: str) -> list[Any]:
     if library == "torch":
         import torch
 
-        return torch.asarray(x).to(device, getattr(torch, dtype)), torch.asarray(labels, device=device)
+        kind = getattr(torch, dtype)
+        return [*(torch.asarray(x).to(device, kind) for x in arrays), torch.asarray(labels, device=device)]
     if library == "jax":
         import jax.numpy as jnp
 
-        return jnp.asarray(x, dtype=dtype), jnp.asarray(labels)
-    return x.astype(dtype), labels
+        return [*(jnp.asarray(x, dtype=dtype) for x in arrays), jnp.asarray(labels)]
+    return [*(x.astype(dtype, copy=False) for x in arrays), labels]
 
 
 def takes(contestant: Contestant, problem: Problem) -> bool:
     """Whether a contestant can be asked: NumPy has no bfloat16, JAX no float64 unless told, and neither a device."""
+    if contestant.kernel_dtypes and (problem.device == "cpu" or problem.dtype not in contestant.kernel_dtypes):
+        return False
     if contestant.library == "jax":
         return problem.function in contestant.functions and problem.dtype != "float64" and problem.device == "cpu"
     is_numpy = contestant.library == "numpy"
@@ -93,25 +112,35 @@ def _result(one: Contestant, problem: Problem, seconds: list[float]) -> Result:
     return Result(one.name, one.library, problem, median, (high - low) / 2 / median)
 
 
-def peak_memory(problem: Problem, name: str) -> float | None:
-    """Bytes that a contestant holds at most beyond its inputs, in a fresh process; None where that cannot be known."""
+def peak_memory(problem: Problem, name: str, library: str) -> float | None:
+    """Bytes that a contestant holds at most beyond its inputs, in a fresh process; None where that cannot be known.
+
+    For a layer, whose gradients are as large as its inputs, beyond those, too.
+    """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (problem, name))
+        peak = pool.apply(_peak, (problem, name, library))
+    if peak is None or problem.function != LINEAR:
+        return peak
+    rows, depth, classes = problem.shape
+    return max(0.0, peak - (rows + classes) * depth * problem.itemsize)
 
 
-def _peak(problem: Problem, name: str) -> float | None:
-    (contestant,) = [one for one in contestants() if one.name == name]
+def _peak(problem: Problem, name: str, library: str) -> float | None:
+    (contestant,) = [one for one in contestants([library]) if one.name == name]
     if problem.device != "cpu":
         import torch
 
         run = problem.prepare(contestant)
+        run()  # kernels are tuned once, in memory of their own
+        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return float(torch.cuda.max_memory_allocated() - before)
     if not sys.platform.startswith("linux"):
         return None
-    small = Problem(problem.function, (4, problem.shape[1]), problem.dtype)
+    classes = min(64, problem.shape[-1]) if problem.function == LINEAR else problem.shape[-1]
+    small = replace(problem, shape=(4, *problem.shape[1:-1], classes))
     small.prepare(contestant)()  # what is loaded and compiled once
     run = problem.prepare(contestant)
     Path("/proc/self/clear_refs").write_text("5")

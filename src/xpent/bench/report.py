@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -17,10 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from xpent import __version__
-from xpent.bench.contestants import LIMIT
+from xpent.bench.contestants import LIMIT, LINEAR
 from xpent.bench.measure import Problem, Result
 
 OURS = "xpent"
+LOGITS = "the logits"
+
+Points = list[tuple[float, float]]
 
 
 def machine() -> dict[str, str]:
@@ -61,9 +63,10 @@ def print_table(results: Sequence[Result], console: Console) -> None:
 
 
 def _table(problem: Problem, results: Sequence[Result]) -> Table:
-    size = math.prod(problem.shape)
-    shape = " x ".join(map(str, problem.shape))
-    table = Table(title=f"{problem.function}, {shape}, {problem.dtype}", box=SIMPLE_HEAD, title_justify="left")
+    title = f"{problem.function}, {' x '.join(map(str, problem.shape))}, {problem.dtype}"
+    if problem.function == LINEAR:
+        title += f"; the logits: {problem.logits * problem.itemsize / 2**20:.0f} MiB"
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for column in ("", "ms", "+-", "ns/logit", "of the copy", "of xpent", "MiB"):
         table.add_column(column, justify="right" if column else "left")
     limit = {result.contestant: result.seconds for result in results}.get(LIMIT)
@@ -73,7 +76,7 @@ def _table(problem: Problem, results: Sequence[Result]) -> Table:
             result.contestant,
             f"{result.seconds * 1e3:.3g}",
             f"{result.spread:.0%}",
-            f"{result.seconds / size * 1e9:.3g}",
+            f"{result.seconds / problem.logits * 1e9:.3g}",
             "" if limit is None else f"{result.seconds / limit:.2f}",
             "" if ours is None else f"{result.seconds / ours:.2f}",
             "" if result.memory is None else f"{result.memory / 2**20:.0f}",
@@ -88,7 +91,7 @@ def _ours(result: Result, results: Sequence[Result]) -> float | None:
 
 
 def plot(results: Sequence[Result], file: str) -> None:
-    """Time against size on log axes, a panel for each function, with the limit drawn in."""
+    """On log axes, a panel for each function: time against size, of a layer memory against classes; with the limit."""
     from matplotlib.figure import Figure
 
     functions = list(dict.fromkeys(result.problem.function for result in results))
@@ -96,12 +99,34 @@ def plot(results: Sequence[Result], file: str) -> None:
     panels = figure.subplots(1, len(functions), squeeze=False)[0]
     for panel, function in zip(panels, functions, strict=True):
         mine = [result for result in results if result.problem.function == function]
-        for name in dict.fromkeys(result.contestant for result in mine):
-            points = sorted((math.prod(r.problem.shape), r.seconds * 1e3) for r in mine if r.contestant == name)
-            style = {"color": "black", "linestyle": "--"} if name == LIMIT else {}
+        lines = _memory_lines(mine) if function == LINEAR else _time_lines(mine)
+        for name, points in lines.items():
+            style = {"color": "black", "linestyle": "--"} if name in (LIMIT, LOGITS) else {}
             width = 2.5 if name.startswith(OURS) else 1.2
-            panel.loglog(*zip(*points, strict=True), label=name, marker=".", linewidth=width, **style)
-        panel.set(title=function, xlabel="logits", ylabel="ms")
+            panel.loglog(*zip(*sorted(points), strict=True), label=name, marker=".", linewidth=width, **style)
+        if function == LINEAR:
+            layers = dict.fromkeys(f"{r.problem.shape[0]} x {r.problem.shape[1]}" for r in mine)
+            panel.set(title=f"peak beyond inputs and gradients, rows x depth: {', '.join(layers)}")
+            panel.set(xlabel="classes", ylabel="MiB")
+        else:
+            panel.set(title=function, xlabel="logits", ylabel="ms")
         panel.grid(visible=True, which="major", alpha=0.3)
         panel.legend()
     figure.savefig(file, dpi=120)
+
+
+def _time_lines(results: Sequence[Result]) -> dict[str, Points]:
+    lines: dict[str, Points] = {}
+    for r in results:
+        lines.setdefault(r.contestant, []).append((r.problem.logits, r.seconds * 1e3))
+    return lines
+
+
+def _memory_lines(results: Sequence[Result]) -> dict[str, Points]:
+    """Of less than 1 MiB as of 1, for a process grows by as much for any reason; and what all logits would take."""
+    sizes = {r.problem: r.problem.logits * r.problem.itemsize / 2**20 for r in results}
+    lines: dict[str, Points] = {LOGITS: [(problem.shape[-1], size) for problem, size in sizes.items()]}
+    for r in results:
+        if r.memory is not None:
+            lines.setdefault(r.contestant, []).append((r.problem.shape[-1], max(1.0, r.memory / 2**20)))
+    return lines
