@@ -154,3 +154,90 @@ def test_what_moves_in_an_ignored_row_may_be_nan(xp, reduction):
         for v in (with_nan, without)
     ]
     np.testing.assert_array_equal(*map(xp.to_numpy, changes))
+
+
+def test_nothing_of_the_size_of_the_logits_is_made_before_the_blocks(xp):
+    many = 2**20  # whose square fits no machine
+    x, t = xp.asarray(np.zeros((many, 1))), xp.asarray(np.zeros(many, dtype=np.int64))
+    call = xpent.linear_cross_entropy.bind(x, x, t, normalizer=2.0)
+    assert call.primals[0] is x
+
+
+def test_small_gradients_in_half_precision_survive_until_they_are_scaled(xp):
+    """Of mean losses over many rows: p_j / N does not exist in float16, and a loss is scaled up for that."""
+    arrays = RNG.integers(-2, 3, (8, 4)) / 4, RNG.integers(1, 3, (512, 4)) / 2, RNG.integers(512, size=8)
+    x, w, t = map(xp.asarray, arrays)
+    scale, of_sum = 2.0**16, xpent.grad(xpent.linear_cross_entropy)(*arrays, reduction="sum")
+    allowed = 64 * xp.u * 2  # a row of G sums up to at most 2, of weights of at most 1
+    value, pullback = xpent.vjp(xpent.linear_cross_entropy, x, w, t, normalizer=scale)
+    scaled = pullback(xp.asarray(np.asarray(scale), xp.dtype_of(value)))[0]
+    np.testing.assert_allclose(xp.to_numpy(scaled), of_sum, rtol=0, atol=allowed)
+    unscaled = xpent.grad(xpent.linear_cross_entropy)(x, w, t, normalizer=scale)
+    spacing = 2.0**-24 if xp.dtype_name == "float16" else 0.0  # of what float16 can return
+    np.testing.assert_allclose(xp.to_numpy(unscaled), of_sum / scale, rtol=0, atol=allowed / scale + spacing)
+
+
+WITH_IGNORED_NAN = np.where(np.arange(7)[:, None] == 3, np.nan, FEATURES), np.where(np.arange(7) == 3, -1, LABELS)
+WITHOUT = np.delete(FEATURES, 3, axis=0), np.delete(LABELS, 3)
+NONE = {"ignore_index": -1, "reduction": "none", "softcap": 2.0, "block_size": 2}
+
+
+@pytest.mark.library("torch")
+def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_torch():
+    import torch
+
+    found = []
+    for features, labels in (WITH_IGNORED_NAN, WITHOUT):
+        w = torch.tensor(WEIGHT, requires_grad=True)
+        losses = xpent.linear_cross_entropy(torch.tensor(features), w, torch.tensor(labels), **NONE)
+        (gradient,) = torch.autograd.grad((losses**2).sum(), w, create_graph=True)
+        found.append(torch.autograd.grad((gradient**2).sum(), w)[0])
+    np.testing.assert_allclose(*found, rtol=0, atol=256 * 2.0**-53 * abs(found[1]).max())
+
+
+@pytest.mark.library("jax")
+def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_jax():
+    import jax
+
+    def second(features, labels):
+        def loss(w):
+            return jax.numpy.sum(xpent.linear_cross_entropy(features, w, labels, **NONE) ** 2)
+
+        return jax.grad(lambda w: jax.numpy.sum(jax.grad(loss)(w) ** 2))(jax.numpy.asarray(WEIGHT))
+
+    found = [second(*map(jax.numpy.asarray, arrays)) for arrays in (WITH_IGNORED_NAN, WITHOUT)]
+    np.testing.assert_allclose(*found, rtol=0, atol=256 * 2.0**-53 * abs(found[1]).max())
+
+
+@pytest.mark.library("jax")
+@pytest.mark.parametrize("shared", [1, 2**20], ids=["classes in pieces", "classes at once"])
+def test_rows_can_be_shared_among_devices(shared, monkeypatch):
+    import jax
+    from jax.sharding import PartitionSpec
+
+    from xpent._backends import rows
+
+    monkeypatch.setattr(rows, "PRODUCT", shared)
+    x, w, t = map(jax.numpy.asarray, (FEATURES, WEIGHT, LABELS))
+
+    def gradient(x, w, t):
+        of_rows = jax.grad(xpent.linear_cross_entropy, 1)(x, w, t, reduction="sum", block_size=3)
+        return jax.lax.psum(of_rows, "rows")
+
+    mesh, split, whole = jax.make_mesh((1,), ("rows",)), PartitionSpec("rows"), PartitionSpec()
+    found = jax.shard_map(gradient, mesh=mesh, in_specs=(split, whole, split), out_specs=whole)(x, w, t)
+    expected = jax.grad(xpent.linear_cross_entropy, 1)(x, w, t, reduction="sum")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=64 * 2.0**-53 * abs(expected).max())
+
+
+@pytest.mark.library("torch")
+def test_weights_of_many_models_are_mapped_over():
+    import torch
+
+    x, t, weights = torch.tensor(FEATURES), torch.tensor(LABELS), torch.tensor(np.stack([WEIGHT, 2 * WEIGHT]))
+
+    def loss(w):
+        return xpent.linear_cross_entropy(x, w, t, block_size=2)
+
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(loss)(weights), torch.stack([loss(w) for w in weights]))

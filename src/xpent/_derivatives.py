@@ -19,7 +19,8 @@ def vjp(
     Parameters
     ----------
     function : function
-        `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, or what `grad` or `value_and_grad` made of one.
+        `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or what `grad` or
+        `value_and_grad` made of one.
     *primals : arrays
         Its arrays.
     **options
@@ -79,7 +80,8 @@ def jvp(
     Parameters
     ----------
     function : function
-        `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, or what `grad` or `value_and_grad` made of one.
+        `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or what `grad` or
+        `value_and_grad` made of one.
     primals : sequence of arrays
         Its arrays.
     tangents : sequence of arrays or None
@@ -120,7 +122,10 @@ def jvp(
         raise TypeError("primals and tangents must be tuples with one entry for each array")
     call = _bind(function, tuple(primals), options)
     if len(tangents) != len(call.primals):
-        raise ValueError(f"there must be one tangent for each of the {len(call.primals)} primals, got {len(tangents)}")
+        raise ValueError(
+            f"there must be one tangent for each of the {len(call.primals)} primals, the bias of a "
+            f"layer among them, got {len(tangents)}"
+        )
     if all(tangent is None for tangent in tangents):
         raise ValueError("at least one tangent must be an array, got None for every primal")
     for primal, tangent in zip(call.primals, tangents, strict=True):
@@ -137,7 +142,7 @@ def value_and_grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Di
     Parameters
     ----------
     function : function
-        `cross_entropy` or `logsumexp`.
+        `cross_entropy`, `linear_cross_entropy` or `logsumexp`.
     argnums : int or tuple of ints
         The positions of the arrays to differentiate with respect to.
 
@@ -175,7 +180,7 @@ def grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiab
     Parameters
     ----------
     function : function
-        `cross_entropy` or `logsumexp`.
+        `cross_entropy`, `linear_cross_entropy` or `logsumexp`.
     argnums : int or tuple of ints
         The positions of the arrays to differentiate with respect to.
 
@@ -246,7 +251,10 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
             raise TypeError(f"{name} needs one number as the output of {function.__name__}; use vjp for an array")
         for i in wanted:
             if not 0 <= i < len(call.primals):
-                raise TypeError(f"argnums must lie in [0, {len(call.primals)}), got {i}; weights are constants")
+                raise TypeError(
+                    f"argnums must lie in [0, {len(call.primals)}), got {i}; the bias of a layer is number 3 if given, "
+                    "and weights of classes and samples are constants"
+                )
             if not is_floating(call.primals[i]):
                 raise TypeError(f"array {i} holds {call.primals[i].dtype}, which has no gradient")
 

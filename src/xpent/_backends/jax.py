@@ -50,6 +50,7 @@ def _compiled(rule: Any, options: tuple[tuple[str, Any], ...]) -> Any:
 def fold(function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
     """A loop over blocks of rows that stays a loop when compiled, and keeps nothing of them for the way back."""
     step = jax.checkpoint(lambda sums, block: function(sums, *block))
+    sums = [_varying(total, *arrays) for total in sums]
     count, rest = divmod(arrays[0].shape[0], rows)
     whole = jax.tree.map(lambda a: jnp.reshape(a[: count * rows], (count, rows, *a.shape[1:])), arrays)
     sums, outputs = jax.lax.scan(step, sums, whole)
@@ -68,7 +69,16 @@ def add_product(total: jax.Array, a: jax.Array, b: jax.Array, rows: int) -> jax.
         part += jax.lax.dynamic_slice_in_dim(a, start, length) @ b
         return jax.lax.dynamic_update_slice_in_dim(total, part, start, 0)
 
-    count, rest = divmod(total.shape[0], rows)
+    total, (count, rest) = _varying(total, a, b), divmod(total.shape[0], rows)
     if count:
         total = jax.lax.fori_loop(0, count, lambda i, total: add(i * rows, rows, total), total)
     return add(count * rows, rest, total) if rest else total
+
+
+def _varying(total: jax.Array, *arrays: jax.Array | None) -> jax.Array:
+    """The same, of the type of what depends on these arrays: under shard_map they may differ from device to device."""
+    for array in arrays:
+        if array is not None:
+            first = jnp.reshape(array, (-1,))[:1]
+            total = total + jnp.sum(first != first).astype(total.dtype) * 0
+    return total

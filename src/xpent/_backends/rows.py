@@ -47,13 +47,14 @@ def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> li
 
 
 def rows_of_block(x: Array, class_count: int, given: int | None) -> int:
-    """Rows in a block of `fold`; if none are given, so many that the blocks of ``x`` are of about the same size."""
+    """Rows in a block of `fold`; if none are given, as many as divide those of ``x``, if that makes it half full."""
     if given is not None or x.shape[0] == 0:
         return given or 1
+    count: int = x.shape[0]
     # XLA keeps three arrays of a block where others keep one.
     most = max(1, (LOGITS // 3 if is_jax(x) else LOGITS) // class_count)
-    count: int = x.shape[0]
-    return math.ceil(count / math.ceil(count / most))
+    best = max(n for n in range(1, min(most, count) + 1) if count % n == 0)
+    return best if 2 * best > most else math.ceil(count / math.ceil(count / most))
 
 
 def fold(
@@ -62,11 +63,12 @@ def fold(
     x: Array,
     others: list[Array | None],
     rows: int,
+    shared: list[Array | None],
 ) -> tuple[list[Array], list[Array]]:
     """Sums over blocks of rows, and outputs for the rows, of ``x`` and others that have rows first.
 
-    ``function(sums, *block)`` returns what the sums have grown to, and the outputs for the rows of the block. What is
-    recorded by autograd or compiled by PyTorch is one block, for neither of them keeps a loop.
+    ``function(sums, *block)`` returns what the sums have grown to, and the outputs for the rows of the block; it may
+    use ``shared`` arrays. What PyTorch records, compiles or maps is one block, for it keeps no loop.
     """
     arrays, count = (x, *others), x.shape[0]
     if count > rows and is_jax(x):
@@ -74,7 +76,7 @@ def fold(
 
         folded: tuple[list[Array], list[Array]] = jax.fold(function, sums, arrays, rows)
         return folded
-    if count <= rows or not are_eager(*[a for a in (*arrays, *sums) if a is not None]):
+    if count <= rows or not are_eager(*[a for a in (*arrays, *sums, *shared) if a is not None]):
         return function(sums, *arrays)
     results: list[Array] = []
     for i in range(0, count, rows):

@@ -34,13 +34,13 @@ def _check_weights(name: str, weights: Array | None, shape: tuple[int, ...], mea
         raise ValueError(f"{name} must have the shape {shape}, {meaning}, got {tuple(weights.shape)}")
 
 
-def _check_normalizer(normalizer: Array | float | None, reduction: str, logits: Array) -> Array | float | None:
+def _check_normalizer(normalizer: Array | float | None, reduction: str, like: Array) -> Array | float | None:
     if normalizer is None:
         return None
     if reduction == "none":
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
     if isinstance(normalizer, numbers.Real):
-        return variable(number("normalizer", normalizer, math.ulp(0.0), float_info.max), logits)
+        return variable(number("normalizer", normalizer, math.ulp(0.0), float_info.max), like)
     _check_weights("normalizer", normalizer, (), "one number")
     return normalizer
 
@@ -51,7 +51,8 @@ def check_arrays(normalizer: Array | float | None, **arrays: Array | None) -> No
 
 
 def check_loss(
-    logits: Array,
+    shape: tuple[int, ...],
+    like: Array,
     targets: Array,
     axes: Axes,
     class_weight: Array | None,
@@ -62,11 +63,11 @@ def check_loss(
     reduction: str,
     normalizer: Array | float | None,
 ) -> dict[str, Any]:
-    """The keywords of a rule from valid arguments for logits of this shape and dtype; an error for others."""
-    has_indices = are_indices(targets, logits, axes)
-    classes = class_count(logits.shape, axes)
+    """The keywords of a rule from valid arguments for logits of a shape, of the dtype of another array."""
+    has_indices = are_indices(targets, shape, axes)
+    classes = class_count(shape, axes)
     _check_weights("class_weight", class_weight, (classes,), "one weight per class")
-    _check_weights("sample_weight", sample_weight, batch_shape(logits.shape, axes), "one weight per row")
+    _check_weights("sample_weight", sample_weight, batch_shape(shape, axes), "one weight per row")
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if ignore_index is not None:
@@ -83,7 +84,7 @@ def check_loss(
         "label_smoothing": number("label_smoothing", label_smoothing, 0.0, 1.0),
         "z_loss": number("z_loss", z_loss, 0.0, float_info.max),
         "reduction": reduction,
-        "normalizer": _check_normalizer(normalizer, reduction, logits),
+        "normalizer": _check_normalizer(normalizer, reduction, like),
     }
 
 
@@ -166,7 +167,17 @@ def cross_entropy(
     check_arrays(normalizer, logits=logits, targets=targets, **arrays)
     axes = check_logits(logits, axis, where, "logits")
     keywords = check_loss(
-        logits, targets, axes, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction, normalizer
+        tuple(logits.shape),
+        logits,
+        targets,
+        axes,
+        class_weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        reduction,
+        normalizer,
     )
     keywords |= {"axes": axes, "where": where}
     is_scalar = reduction != "none" or len(axes) == logits.ndim

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import numbers
-from sys import float_info
 from typing import Any, Literal
 
-from xpent._backends.arrays import Array, is_floating
+from xpent._backends.arrays import Array, accumulation_dtype, is_floating, namespace
 from xpent._backends.differentiable import Call, differentiable
 from xpent._ops.cross_entropy import check_arrays, check_loss, number
-from xpent._ops.linear_rules import LINEAR_CROSS_ENTROPY, outline
+from xpent._ops.linear_rules import LINEAR_CROSS_ENTROPY
 
 
 def _check_layer(features: Array, weight: Array, bias: Array | None) -> None:
@@ -20,7 +18,7 @@ def _check_layer(features: Array, weight: Array, bias: Array | None) -> None:
             raise TypeError(f"{name} must hold floating-point numbers, got {array.dtype}")
     if len({array.dtype for array in arrays.values() if array is not None}) > 1:
         listed = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items() if array is not None)
-        raise TypeError(f"features, weight and bias must have one dtype, got {listed}")
+        raise TypeError(f"features, weight and bias must have one dtype, also under autocast; got {listed}")
     if weight.ndim != 2 or 0 in weight.shape:
         raise ValueError(f"weight must have the shape (C, D), one row for each class, got {tuple(weight.shape)}")
     if features.ndim == 0 or features.shape[-1] != weight.shape[1]:
@@ -114,8 +112,8 @@ def linear_cross_entropy(
     Notes
     -----
     With G the gradient with respect to the logits X W^T + b, those of features, weight and bias are G W, G^T X and the
-    sum of G over its rows; only those asked for are made. Products are made in the dtype of ``features``; losses and
-    the gradient of the weight are summed in float32 at least.
+    sum of G over its rows; only those asked for are made. X W^T and G W are products in the dtype of ``features``, the
+    rest is made and summed in float32 at least. Only a bias of -inf, no weight, makes a class impossible.
 
     The value, gradients and, in JAX, reverse mode also under `jax.jit`, hold the logits of a block and what is
     returned. Under torch.compile or vmap in PyTorch, in forward mode but for reduction "none" in NumPy, at second order
@@ -136,11 +134,11 @@ def linear_cross_entropy(
     arrays = {"bias": bias, "class_weight": class_weight, "sample_weight": sample_weight}
     check_arrays(normalizer, features=features, weight=weight, targets=targets, **arrays)
     _check_layer(features, weight, bias)
-    logits = outline(features, weight)
     keywords = check_loss(
-        logits,
+        (*features.shape[:-1], weight.shape[0]),
+        features,
         targets,
-        (logits.ndim - 1,),
+        (features.ndim - 1,),
         class_weight,
         sample_weight,
         ignore_index,
@@ -149,7 +147,9 @@ def linear_cross_entropy(
         reduction,
         normalizer,
     )
-    keywords["softcap"] = None if softcap is None else number("softcap", softcap, math.ulp(0.0), float_info.max)
+    limits = namespace(features).finfo(accumulation_dtype(features))
+    largest, smallest = float(limits.max), float(limits.smallest_normal)
+    keywords["softcap"] = None if softcap is None else number("softcap", softcap, smallest, largest)
     keywords["block_size"] = _check_block_size(block_size)
     primals = (features, weight, targets) if bias is None else (features, weight, targets, bias)
     return Call(LINEAR_CROSS_ENTROPY, primals, keywords, is_scalar=reduction != "none" or features.ndim == 1)

@@ -1,7 +1,8 @@
 """The rules of linear cross-entropy: a linear layer and the loss of its outputs, in blocks of rows.
 
 With features X (N, D), weight W (C, D) and bias b (C), the raw logits are r = X W^T + b, and the logits r or, with a
-softcap c, c tanh(r / c), of slope 1 / cosh(r / c)**2. With G the gradient of the loss with respect to r,
+softcap c, c tanh(r / c), of slope 1 / cosh(r / c)**2 = 4 e / (1 + e)**2 with e = exp(-2 |r / c|). With G the gradient
+of the loss with respect to r,
 
     dX = G W    dW = G^T X    db = sum over rows of G
 
@@ -22,6 +23,7 @@ from xpent._backends.arrays import (
     are_eager,
     cast,
     in_place,
+    is_array,
     matmul,
     namespace,
     transposes_jvp,
@@ -36,11 +38,6 @@ FEATURES, WEIGHT, TARGETS, BIAS = range(4)  # positions of the primals, of which
 
 Tangents = tuple[Array | None, ...]
 Options = dict[str, Any]
-
-
-def outline(features: Array, weight: Array) -> Array:
-    """An array with the shape and dtype of the logits, but without any of its own memory."""
-    return namespace(features).broadcast_to(features[..., :1], (*features.shape[:-1], weight.shape[0]))
 
 
 def _as_rows(features: Array, weight: Array, targets: Array, options: Options) -> tuple[Array, Array, Options]:
@@ -59,7 +56,10 @@ def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def _cap(raw: Array, softcap: float | None) -> Array:
-    return raw if softcap is None else softcap * namespace(raw).tanh(raw / softcap)
+    if softcap is None:
+        return raw
+    xp, is_nan = namespace(raw), raw != raw
+    return softcap * xp.tanh(xp.where(is_nan, 0.0, raw) / softcap) + xp.where(is_nan, raw, 0.0)
 
 
 def _times_slope(v: Array, raw: Array, softcap: float | None) -> Array:
@@ -67,13 +67,24 @@ def _times_slope(v: Array, raw: Array, softcap: float | None) -> Array:
     if softcap is None:
         return v
     xp = namespace(raw)
-    return v * xp.where(xp.isfinite(raw), 1.0 / xp.cosh(raw / softcap) ** 2, 0.0)
+    e = xp.exp(-2.0 * abs(_finite(raw) / softcap))  # so that no derivative overflows either
+    return v * xp.where(xp.isfinite(raw), 4.0 * e / (1.0 + e) ** 2, 0.0)
 
 
 def _finite(x: Array) -> Array:
     """0 where it is not finite: the row is not counted, and its G is 0, or broken, and its G is NaN."""
     xp = namespace(x)
     return xp.where(xp.isfinite(x), x, 0.0)
+
+
+def _times_weight(g: Array, weight: Array) -> Array:
+    """G W in the dtype of G, multiplied in that of the weight, in which entries of G may be too small to exist."""
+    if weight.dtype == g.dtype:
+        return matmul(g, weight)
+    xp = namespace(g)
+    largest = xp.max(abs(g), axis=-1, keepdims=True)
+    largest = xp.where(largest == 0.0, 1.0, largest)
+    return cast(matmul(cast(g / largest, weight.dtype), weight), g.dtype) * largest
 
 
 def _of_rows(
@@ -108,7 +119,8 @@ def _loss_and_gradients(
         return _with_batch(found[0], features, options), *_of_layer(layer, found[1:], wanted)
     x, t, options = _as_rows(features, weight, targets, options)
     xp, dtype, (classes, depth) = namespace(x), accumulation_dtype(x), weight.shape
-    problem = pose(outline(x, weight), t, **options)
+    # In place of the logits, a view or what is compiled away: only its shape and dtype are looked at.
+    problem = pose(xp.broadcast_to(x[:, :1], (x.shape[0], classes)), t, **options)
     of_row, of_all = (None, cotangent) if problem.is_reduced else (cotangent, None)
     inner, summed = (0,) if wanted else (), [i for i in wanted if i != FEATURES]
     of_rows = functools.partial(_of_rows, problem, softcap, inner, of_all)
@@ -122,7 +134,7 @@ def _loss_and_gradients(
                 add_product(total, g.T, cast(_finite(x), dtype)) if i == WEIGHT else total + xp.sum(g, axis=0)
                 for i, total in zip(summed, sums, strict=True)
             ]
-        return sums, [loss, *[matmul(cast(g, weight.dtype), weight) for g in found if FEATURES in wanted]]
+        return sums, [loss, *[_times_weight(g, weight) for g in found if FEATURES in wanted]]
 
     shapes = {WEIGHT: (classes, depth), BIAS: (classes,)}
     sums, (losses, *of_features) = fold(
@@ -131,10 +143,11 @@ def _loss_and_gradients(
         x,
         [*problem.others[1:], of_row],
         rows_of_block(x, classes, block_size),
+        [weight, bias, *[a for a in (problem.class_weight, problem.scale, of_all) if is_array(a)]],
     )
     gradients = dict(zip(summed, sums, strict=True))
     for gradient in of_features:
-        gradients[FEATURES] = cast(xp.reshape(gradient, features.shape), dtype)
+        gradients[FEATURES] = xp.reshape(gradient, features.shape)
     loss = xp.sum(losses) if problem.is_reduced else losses
     return _with_batch(loss, features, options), *[gradients[i] for i in wanted]
 
@@ -167,9 +180,17 @@ def _layer(
 ) -> _Layer:
     del block_size
     x, t, options = _as_rows(features, weight, targets, options)
-    raw = _affine(x, weight, bias)
-    raw = cast(raw, accumulation_dtype(raw))
+    raw = _raw(x, weight, bias)
     return _Layer((features, weight, targets, bias), x, t, raw, _cap(raw, softcap), softcap, options)
+
+
+def _raw(x: Array, weight: Array, bias: Array | None) -> Array:
+    """Raw logits whose derivatives, which the library may take, are finite where G is 0: NaN is added afterwards."""
+    xp = namespace(x)
+    raw = _affine(_finite(x), weight, bias)
+    is_broken = xp.any(~xp.isfinite(x), axis=-1, keepdims=True)
+    raw = cast(raw, accumulation_dtype(raw))
+    return raw + xp.where(is_broken, math.nan, xp.zeros_like(raw[:, :1]))
 
 
 def _with_batch(loss: Array, features: Array, options: Options) -> Array:
@@ -212,7 +233,7 @@ def _shaped(gradients: dict[int, Array], layer: _Layer, wanted: Wanted) -> list[
 
 def _gradient_product(g: Array, needed: Wanted, *primals: Array, **keywords: Any) -> list[Array]:
     """The gradients times the cotangent of the loss."""
-    if are_eager(g, *primals):
+    if are_eager(g, *primals, *[array for array in keywords.values() if is_array(array)]):
         return list(LINEAR_LOSS_AND_GRADIENTS.value(*primals, wanted=needed, cotangent=g, **keywords)[1:])
     if keywords["reduction"] != "none":
         _, *gradients = LINEAR_LOSS_AND_GRADIENTS(*primals, wanted=needed, **keywords)
@@ -273,16 +294,16 @@ def _jvp(tangents: Tangents, *primals: Array, **keywords: Any) -> tuple[Array, A
     def of_block(
         _: list[Array], x: Array, of_x: Array | None, t: Array, of_t: Array | None, sample_weight: Array | None
     ) -> tuple[list[Array], list[Array]]:
-        raw = _affine(x, weight, *(bias or [None]))
-        raw = cast(raw, accumulation_dtype(raw))
-        change = _change(_Moved(of_x, of.weight, of_t, of.bias), x, weight, raw)
+        raw = _raw(x, weight, *(bias or [None]))
+        change = _change(of._replace(x=of_x), x, weight, raw)
         of_logits = None if change is None else _times_slope(change, raw, softcap)
         weighed = {**options, "sample_weight": sample_weight}
         return [], list(CROSS_ENTROPY.jvp((of_logits, of_t), _cap(raw, softcap), t, **weighed))
 
     others = [of.x, t, of.targets, options["sample_weight"]]
     rows = x.shape[0] if is_reduced else rows_of_block(x, weight.shape[0], block_size)
-    _, (loss, change) = fold(of_block, [], x, others, max(1, rows))
+    shared = [weight, *bias, of.weight, of.bias, options["class_weight"]]
+    _, (loss, change) = fold(of_block, [], x, others, max(1, rows), shared)
     return _with_batch(loss, features, options), _with_batch(change, features, options)
 
 

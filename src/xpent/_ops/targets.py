@@ -40,9 +40,9 @@ class Targets(NamedTuple):
     is_counted: Array | None  # not ignored, nor of sample weight 0, nor broken without a target; (..., 1), None for all
 
 
-def are_indices(targets: Array, logits: Array, axes: Axes) -> bool:
-    """Whether targets are class indices rather than distributions over the classes, told by their shape."""
-    shape, batch = tuple(logits.shape), batch_shape(logits.shape, axes)
+def are_indices(targets: Array, shape: tuple[int, ...], axes: Axes) -> bool:
+    """Whether targets for logits of a shape are class indices rather than distributions, told by their own shape."""
+    batch = batch_shape(shape, axes)
     if tuple(targets.shape) == batch:
         if not holds(targets, "integral"):
             raise TypeError(f"class indices must be integers, got {targets.dtype}")
