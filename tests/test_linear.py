@@ -224,7 +224,11 @@ def test_rows_can_be_shared_among_devices(shared, monkeypatch):
         of_rows = jax.grad(xpent.linear_cross_entropy, 1)(x, w, t, reduction="sum", block_size=3)
         return jax.lax.psum(of_rows, "rows")
 
-    mesh, split, whole = jax.make_mesh((1,), ("rows",)), PartitionSpec("rows"), PartitionSpec()
+    mesh, split, whole = (
+        jax.make_mesh((1,), ("rows",), (jax.sharding.AxisType.Auto,)),
+        PartitionSpec("rows"),
+        PartitionSpec(),
+    )
     found = jax.shard_map(gradient, mesh=mesh, in_specs=(split, whole, split), out_specs=whole)(x, w, t)
     expected = jax.grad(xpent.linear_cross_entropy, 1)(x, w, t, reduction="sum")
     np.testing.assert_allclose(found, expected, rtol=0, atol=64 * 2.0**-53 * abs(expected).max())

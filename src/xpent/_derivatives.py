@@ -122,9 +122,9 @@ def jvp(
         raise TypeError("primals and tangents must be tuples with one entry for each array")
     call = _bind(function, tuple(primals), options)
     if len(tangents) != len(call.primals):
+        bias = ", the bias among them" if len(call.primals) > len(primals) else ""
         raise ValueError(
-            f"there must be one tangent for each of the {len(call.primals)} primals, the bias of a "
-            f"layer among them, got {len(tangents)}"
+            f"there must be one tangent for each of the {len(call.primals)} primals{bias}, got {len(tangents)}"
         )
     if all(tangent is None for tangent in tangents):
         raise ValueError("at least one tangent must be an array, got None for every primal")
@@ -252,8 +252,7 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
         for i in wanted:
             if not 0 <= i < len(call.primals):
                 raise TypeError(
-                    f"argnums must lie in [0, {len(call.primals)}), got {i}; the bias of a layer is number 3 if given, "
-                    "and weights of classes and samples are constants"
+                    f"argnums must lie in [0, {len(call.primals)}), got {i}; class and sample weights are constants"
                 )
             if not is_floating(call.primals[i]):
                 raise TypeError(f"array {i} holds {call.primals[i].dtype}, which has no gradient")
