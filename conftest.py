@@ -28,7 +28,7 @@ ONLY_ON_REQUEST = {"cupy", "dask"}
 DTYPES = {
     "torch": ("float64", "float32", "float16", "bfloat16"),
     "jax": ("float64", "float32", "float16", "bfloat16"),
-    "jax-jit": ("float64", "float32", "bfloat16"),  # compiling takes long, and float16 is another bfloat16
+    "jax-jit": ("float64", "bfloat16"),  # compiling takes long, and the functions are compiled within JAX anyway
     "array-api-strict": ("float64", "float32"),
     "dask": ("float64", "float32"),
 }

@@ -73,7 +73,6 @@ LINEAR_OPTIONS = {
     "z_loss": 0.05,
 }
 CASES += [
-    case("labels", "linear_cross_entropy", FEATURES, WEIGHT, LABELS5),
     case("bias in blocks", "linear_cross_entropy", FEATURES, WEIGHT, BIAS, LABELS5, block_size=2, **LINEAR_OPTIONS),
     case("sequences none", "linear_cross_entropy", FEATURES3, WEIGHT, BIAS, SEQUENCES, block_size=4, reduction="none",
          sample_weight=RNG.uniform(0.1, 1, size=(2, 3)), **LINEAR_OPTIONS),

@@ -71,10 +71,10 @@ CASES = [
     ),
     *(
         _case(f"{classes}-classes", "Classes that fill no block (verl#2899, tokamax's padded classes).",
-              _layer(3, classes))
+              _layer(3, classes), dtypes=("float32",))
         for classes in _BLOCKS
     ),
-    *(_case(f"{rows}-rows", "Rows that fill no block.", _layer(rows, 5)) for rows in _BLOCKS),
+    *(_case(f"{rows}-rows", "Rows that fill no block.", _layer(rows, 5), dtypes=("float32",)) for rows in _BLOCKS),
     _case("67-rows-of-259-classes", "Neither rows nor classes fill a block.", _layer(67, 259),
           options={"reduction": "mean"}),
 ]  # fmt: skip
