@@ -82,7 +82,6 @@ HIGH_ORDER = (
     "logsumexp last axis",
     "cross_entropy all options",
     "cross_entropy weighted distribution",
-    "linear_cross_entropy bias in blocks",
 )
 HIGH_ORDER_CASES = [case for case in CASES if case.id in HIGH_ORDER]
 
