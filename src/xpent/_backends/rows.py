@@ -53,8 +53,8 @@ def rows_of_block(x: Array, class_count: int, given: int | None) -> int:
     count: int = x.shape[0]
     # XLA keeps three arrays of a block where others keep one.
     most = max(1, (LOGITS // 3 if is_jax(x) else LOGITS) // class_count)
-    best = max(n for n in range(1, min(most, count) + 1) if count % n == 0)
-    return best if 2 * best > most else math.ceil(count / math.ceil(count / most))
+    fewest = math.ceil(count / most)
+    return math.ceil(count / next((k for k in range(fewest, 2 * fewest) if count % k == 0), fewest))
 
 
 def fold(

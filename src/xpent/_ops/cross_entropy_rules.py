@@ -29,7 +29,7 @@ from xpent._backends.arrays import (
     take,
     variable,
 )
-from xpent._backends.differentiable import Rule, Wanted
+from xpent._backends.differentiable import Wanted
 from xpent._ops.layout import (
     Axes,
     as_rows,
@@ -43,10 +43,10 @@ from xpent._ops.layout import (
     to_rows,
     total,
 )
+from xpent._ops.loss_rule import Tangents, rule_of_loss
 from xpent._ops.softmax import LOGSUMEXP, SOFTMAX, Peak, centred, split
 from xpent._ops.targets import Targets, row_weights, targets_of_rows, weigh
 
-Tangents = tuple[Array | None, Array | None]
 Scale = Array | float
 
 
@@ -262,10 +262,6 @@ def _loss_and_gradient(
     return (loss, *[gradients[i] for i in wanted])
 
 
-def _value(logits: Array, targets: Array, **keywords: Any) -> Array:
-    return _loss_and_gradient(logits, targets, wanted=(), **keywords)[0]
-
-
 def _times(v: Array, gradient: Array) -> Array:
     """v * gradient, linear in v, where 0 times an infinite gradient is 0: impossible targets that do not move."""
     # Multiplied twice, by what no compiler knows: it would fold v * c * c for a constant c into v * inf.
@@ -285,11 +281,6 @@ def _gradient_product(g: Array, needed: Wanted, logits: Array, targets: Array, *
     g = keep_axes(g, keywords["axes"]) if keywords["reduction"] == "none" else g
     pairs = zip(needed, gradients, strict=True)
     return [_times(g, gradient) if i else cast(g, gradient.dtype) * gradient for i, gradient in pairs]
-
-
-def _vjp(cotangents: tuple[Array], needed: Wanted, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, ...]:
-    products = _gradient_product(cotangents[0], needed, logits, targets, **keywords)
-    return tuple([cast(product, (logits, targets)[i].dtype) for i, product in zip(needed, products, strict=True)])
 
 
 def _jvp(tangents: Tangents, logits: Array, targets: Array, **keywords: Any) -> tuple[Array, Array]:
@@ -369,8 +360,7 @@ def _takes_part(rows: Rows) -> Array:
 #     of its z-loss term 2 z lse p                   2 z p (lse (u - sum(p u)) + sum(p u))
 #     of the gradient with respect to the targets    slope (sum(p u) - u)
 #
-# and where the denominator D depends on the targets, the quotient rule. The Hessian is symmetric: its product with a
-# tangent is its product with a cotangent, too.
+# and where the denominator D depends on the targets, the quotient rule.
 
 
 def _hessian_product(tangents: Tangents, wanted: Wanted, logits: Array, targets: Array, **keywords: Any) -> list[Array]:
@@ -400,37 +390,11 @@ def _hessian_product(tangents: Tangents, wanted: Wanted, logits: Array, targets:
     return [from_rows(products[i], rows.axes, logits.shape) for i in wanted]
 
 
-def _both_vjp(
-    cotangents: tuple[Array | None, ...],
-    needed: Wanted,
-    logits: Array,
-    targets: Array,
-    *,
-    wanted: Wanted,
-    **keywords: Any,
-) -> tuple[Array, ...]:
-    of_loss, *of_gradients = cotangents
-    parts = []
-    if of_loss is not None:
-        parts.append(_gradient_product(of_loss, needed, logits, targets, **keywords))
-    if any(u is not None for u in of_gradients):
-        tangents = dict(zip(wanted, of_gradients, strict=True))
-        parts.append(_hessian_product((tangents.get(0), tangents.get(1)), needed, logits, targets, **keywords))
-    return tuple([cast(sum(part), (logits, targets)[i].dtype) for i, *part in zip(needed, *parts, strict=True)])
-
-
-def _both_jvp(
-    tangents: Tangents, logits: Array, targets: Array, *, wanted: Wanted, **keywords: Any
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    values = LOSS_AND_GRADIENT(logits, targets, wanted=wanted, **keywords)
-    _, change = _jvp(tangents, logits, targets, **keywords)
-    return values, (change, *_hessian_product(tangents, wanted, logits, targets, **keywords))
-
-
 def _keeps_gradients(wanted: Wanted, logits: Array, *_: Array, reduction: str, **__: Any) -> bool:
     # In the dtype computed in, which may be wider than that of the logits.
     return reduction != "none" and wanted == (0,) and logits.dtype == accumulation_dtype(logits)
 
 
-LOSS_AND_GRADIENT = Rule(_loss_and_gradient, _both_vjp, _both_jvp)
-CROSS_ENTROPY = Rule(_value, _vjp, _jvp, LOSS_AND_GRADIENT, _keeps_gradients)
+CROSS_ENTROPY, LOSS_AND_GRADIENT = rule_of_loss(
+    _loss_and_gradient, _gradient_product, _jvp, _hessian_product, _keeps_gradients
+)

@@ -30,6 +30,13 @@ def _check_layer(features: Array, weight: Array, bias: Array | None) -> None:
         raise ValueError(f"bias must have the shape ({weight.shape[0]},), one for each class, got {tuple(bias.shape)}")
 
 
+def _check_softcap(softcap: float | None, features: Array) -> float | None:
+    if softcap is None:
+        return None
+    limits = namespace(features).finfo(accumulation_dtype(features))
+    return number("softcap", softcap, float(limits.smallest_normal), float(limits.max))
+
+
 def _check_block_size(block_size: Any) -> int | None:
     if block_size is None:
         return None
@@ -115,9 +122,9 @@ def linear_cross_entropy(
     sum of G over its rows; only those asked for are made. X W^T and G W are products in the dtype of ``features``, the
     rest is made and summed in float32 at least. Only a bias of -inf, no weight, makes a class impossible.
 
-    The value, gradients and, in JAX, reverse mode also under `jax.jit`, hold the logits of a block and what is
-    returned. Under torch.compile or vmap in PyTorch, in forward mode but for reduction "none" in NumPy, at second order
-    and for the gradient of a distribution all logits exist at once.
+    The value, gradients and reverse mode, in JAX under `jax.jit`, too, hold the logits of a block and what is returned.
+    At second order and for the gradient of a distribution all logits exist at once; in PyTorch also under torch.compile
+    and torch.func and in forward mode, in NumPy in forward mode unless the reduction is "none".
 
     Examples
     --------
@@ -147,9 +154,7 @@ def linear_cross_entropy(
         reduction,
         normalizer,
     )
-    limits = namespace(features).finfo(accumulation_dtype(features))
-    largest, smallest = float(limits.max), float(limits.smallest_normal)
-    keywords["softcap"] = None if softcap is None else number("softcap", softcap, smallest, largest)
+    keywords["softcap"] = _check_softcap(softcap, features)
     keywords["block_size"] = _check_block_size(block_size)
     primals = (features, weight, targets) if bias is None else (features, weight, targets, bias)
     return Call(LINEAR_CROSS_ENTROPY, primals, keywords, is_scalar=reduction != "none" or features.ndim == 1)
