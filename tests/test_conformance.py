@@ -65,7 +65,7 @@ def test_xpent_conforms_on_jax(check):
 
 
 @pytest.mark.library("jax-jit")
-@conforms("xpent jax autodiff")
+@conforms("xpent jax autodiff", dtypes=["float32", "bfloat16"])
 def test_xpent_conforms_inside_jax(check):
     check()
 

@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER, LABELS, X, assert_close, build, case
+from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER, LABELS, Q, X, assert_close, build, case
 
 import xpent
 
@@ -78,6 +78,15 @@ OF_XPENT = {
 def test_derivatives_inside_what_is_compiled_are_those_outside(transform, asarray):
     arrays, function = [asarray(X), asarray(LABELS)], OF_XPENT[transform]
     assert_close(compiled(function, "aot_eager")(*arrays), function(*arrays), case("", "cross_entropy", X), order=2)
+
+
+@pytest.mark.parametrize("argnums", [(0,), (1,), (1, 0)])
+def test_axis_and_argnums_may_be_open_to_change(argnums, asarray):
+    """With dynamic shapes the compiler takes 0 in (0,) for false where this zero is one it keeps open."""
+    x, q, function = asarray(X), asarray(Q), xpent.value_and_grad(xpent.cross_entropy, argnums)
+    for axis in (0, 1):
+        found = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")(x, q, axis=axis)
+        assert_close(found, function(x, q, axis=axis), case("", "cross_entropy", X), order=2)
 
 
 @pytest.mark.parametrize("transform", OF_TORCH_FUNC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xpent._backends.arrays import Array, cast, common_namespace, is_floating, quiet
+from xpent._backends.arrays import Array, cast, common_namespace, constant, is_floating, quiet
 from xpent._backends.differentiable import Call, Differentiable, evaluating
 
 Argnums = int | tuple[int, ...]
@@ -263,7 +263,8 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
             packed = gradients if isinstance(argnums, tuple) else gradients[0]
             return (*values, packed) if values else packed
 
-        return Call(rule, call.primals, {**call.keywords, "wanted": wanted}, structure=structure)
+        keywords = {**call.keywords, "wanted": tuple([constant(i) for i in wanted])}
+        return Call(rule, call.primals, keywords, structure=structure)
 
     bind.__name__ = f"{name}({function.__name__})"
     return evaluating(bind)

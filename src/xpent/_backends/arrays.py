@@ -141,6 +141,11 @@ def variable(number: float, like: Array) -> Array | float:
     return namespace(like).full((), number, dtype=accumulation_dtype(like), device=_device(like))
 
 
+def constant(index: int) -> int:
+    """The same, fixed: with dynamic shapes torch.compile keeps an int open, and takes ``0 in (0,)`` for false then."""
+    return len(range(index))
+
+
 def cast(x: Array, dtype: DType) -> Array:
     """The array in another dtype, or itself where it has that dtype already."""
     return x if x.dtype == dtype else namespace(x).astype(x, dtype)

@@ -1,4 +1,4 @@
-"""How rows are walked: whole where traced, recorded or on a GPU; on a CPU in blocks that stay in its caches."""
+"""How rows are walked: at once where traced, recorded or on a GPU; on a CPU in blocks that stay in its caches."""
 
 from __future__ import annotations
 
@@ -9,10 +9,23 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
-from xpent._backends.arrays import Array, are_eager, empty, is_jax, is_numpy, is_torch, matmul, visible
+from xpent._backends.arrays import (
+    Array,
+    DType,
+    are_eager,
+    cast,
+    empty,
+    is_array,
+    is_jax,
+    is_numpy,
+    is_torch,
+    matmul,
+    visible,
+)
 
 Index = tuple[int | slice, ...]
 
@@ -31,7 +44,7 @@ _pool: ThreadPoolExecutor | None = None
 def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> list[Index] | None:
     """Where the blocks lie that the rows of arrays are walked in, or None for all of them at once."""
     x = arrays[0]
-    if not are_eager(*arrays) or visible(x) is None:
+    if not are_eager(*arrays) or visible(x) is None or _are_fused(arrays):
         return None
     threads = sys.modules["torch"].get_num_threads() if is_torch(x) else 1
     rows = max(1, threads * BLOCK // class_count)
@@ -44,6 +57,35 @@ def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> li
     step = max(1, rows // tail)
     outer = itertools.product(*map(range, batch_shape[:axis]))
     return [(*index, slice(i, i + step)) for index in outer for i in range(0, length, step)]
+
+
+def at_once(
+    function: Callable[..., Sequence[Array]],
+    static: tuple[Any, ...],
+    arrays: Sequence[Array | float | None],
+    dtypes: tuple[DType, ...],
+) -> list[Array]:
+    """Outputs of ``function(*static, *arrays)`` in the dtypes given, in one kernel where PyTorch makes one for us."""
+    if _are_fused([array for array in arrays if is_array(array)]):
+        from xpent._backends import torch
+
+        found: list[Array] = torch.fused(_outputs, (function, static, dtypes), arrays)
+        return found
+    return _outputs(function, static, dtypes, *arrays)
+
+
+def _outputs(
+    function: Callable[..., Sequence[Array]], static: tuple[Any, ...], dtypes: tuple[DType, ...], *arrays: Any
+) -> list[Array]:
+    return [cast(y, dtype) for y, dtype in zip(function(*static, *arrays), dtypes, strict=True)]
+
+
+def _are_fused(arrays: Sequence[Array]) -> bool:
+    if not is_torch(arrays[0]):
+        return False
+    from xpent._backends import torch
+
+    return torch.fuses(arrays[0].device) and are_eager(*arrays)
 
 
 def rows_of_block(x: Array, class_count: int, given: int | None) -> int:

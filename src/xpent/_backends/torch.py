@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +15,11 @@ import array_api_compat.torch as xp
 import torch
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch.utils._triton import has_triton
 
 from xpent._backends.arrays import Array
 
-__all__ = ["apply", "are_eager", "empty", "visible", "xp"]
+__all__ = ["apply", "are_eager", "empty", "fused", "fuses", "visible", "xp"]
 
 
 def visible(x: torch.Tensor) -> torch.Tensor | None:
@@ -39,6 +43,36 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> t
 def are_eager(*arrays: torch.Tensor) -> bool:
     """Whether what is made of tensors is evaluated at once and autograd does not record it, in either mode."""
     return not torch.is_grad_enabled() and not _is_in_forward_mode() and all(_is_plain(array) for array in arrays)
+
+
+# Since then every function has a cache of programs of its own: together they would have too many.
+CAN_FUSE = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+
+
+def fuses(device: torch.device) -> bool:
+    """Whether functions of rows on a device are compiled though called eagerly."""
+    if torch.compiler.is_compiling() or not CAN_FUSE:
+        return False
+    setting = os.environ.get("XPENT_COMPILE", "")
+    if setting not in ("", "0", "1"):
+        raise ValueError(f"XPENT_COMPILE must be 0 (never) or 1 (on a CPU, too) if it is set, got {setting!r}")
+    return setting == "1" or (setting != "0" and device.type in ("cuda", "xpu") and has_triton())
+
+
+def fused(function: Callable[..., Any], static: tuple[Any, ...], arrays: Sequence[Any]) -> Any:
+    """``function(*static, *arrays)``, compiled once for all shapes and numbers among the arrays."""
+    return _compiled(function, static)(*[array if array is None else _open(array) for array in arrays])
+
+
+def _open(array: torch.Tensor | float) -> torch.Tensor:
+    array = array.detach() if isinstance(array, torch.Tensor) else torch.tensor(array, dtype=torch.float64)
+    torch._dynamo.maybe_mark_dynamic(array, list(range(array.ndim)))
+    return array
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(function: Callable[..., Any], static: tuple[Any, ...]) -> Any:
+    return torch.compile(lambda *arrays: function(*static, *arrays), fullgraph=True, isolate_recompiles=True)  # type: ignore[call-overload]
 
 
 def _is_in_forward_mode() -> bool:

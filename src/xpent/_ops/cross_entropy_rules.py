@@ -11,12 +11,12 @@ sum (rest = sum over j != a of exp(x_j - m), s = 1 + rest), every sum has terms 
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
 from xpent._backends.arrays import (
     Array,
+    DType,
     accumulation_dtype,
     are_eager,
     cast,
@@ -66,18 +66,23 @@ def _denominator(row_weight: Array | None, rows: Scale, reduction: str, normaliz
     return xp.where(is_nothing & (denominator == 0.0), math.inf, denominator)
 
 
-class Problem(NamedTuple):
-    """The arrays of a call, which are walked together, and what all rows share."""
+class Form(NamedTuple):
+    """What a function of rows must know of a call before it sees an array."""
 
-    logits: Array
-    others: tuple[Array | None, ...]  # where, distributions, class indices, their weights, scale
-    scale: Scale  # of rows that have none of their own
-    denominator: Scale
-    sample_weight: Array | None
-    axes: Axes
-    class_weight: Array | None
+    dtype: DType  # computed in
     label_smoothing: float
     z_loss: float
+    may_not_count: bool  # rows, for their scale may be 0
+
+
+class Problem(NamedTuple):
+    """A call in the terms of its rows."""
+
+    form: Form
+    of_rows: tuple[Array | None, ...]  # where, distributions, class indices, their weights, scale
+    shared: tuple[Array | None, Scale]  # class weights, scale of rows that have none of their own
+    denominator: Scale
+    sample_weight: Array | None
     is_reduced: bool
     depends_on_targets: bool  # whether the denominator does
 
@@ -121,28 +126,25 @@ def pose(
         scale = scale if is_valid is None else xp.where(is_valid, scale, math.nan)
     distributions = targets if index is None else None
     return Problem(
-        logits,
+        Form(dtype, label_smoothing, z_loss, may_not_count=sample is not None),
         (broadcast_to_logits(where, logits), distributions, index, index_weight, scale),
-        1.0 / denominator,
+        (class_weight, 1.0 / denominator),
         denominator,
         sample,
-        axes,
-        class_weight,
-        label_smoothing,
-        z_loss,
         is_reduced=reduction != "none",
         depends_on_targets=is_mean_of_weights and class_weight is not None and index is None,
     )
 
 
 def _enter(
-    problem: Problem,
+    form: Form,
     x: Array,
     mask: Array | None,
     q: Array | None,
     class_index: Array | None,
     index_weight: Array | None,
     scale: Array | None,
+    class_weight: Array | None,
 ) -> tuple[Array, Targets]:
     """Rows of logits, 0 in a row that is not counted, and their targets."""
     x = logits_of_rows(x, mask)
@@ -151,17 +153,17 @@ def _enter(
         q,
         class_index,
         index_weight,
-        None if problem.sample_weight is None else scale != 0.0,
-        class_weight=problem.class_weight,
-        label_smoothing=problem.label_smoothing,
+        scale != 0.0 if form.may_not_count else None,
+        class_weight=class_weight,
+        label_smoothing=form.label_smoothing,
     )
     return x if targets.is_counted is None else namespace(x).where(targets.is_counted, x, 0.0), targets
 
 
-def _slope(problem: Problem) -> Array | float:
+def _slope(form: Form, class_weight: Array | None) -> Array | float:
     """d q_j w_j / d target_j, one for all classes or (C,)."""
-    share, w = 1.0 - problem.label_smoothing, problem.class_weight
-    return share if w is None else share * cast(w, accumulation_dtype(problem.logits))
+    share = 1.0 - form.label_smoothing
+    return share if class_weight is None else share * cast(class_weight, form.dtype)
 
 
 def _weighed(q: Array | float, loss: Array) -> Array:
@@ -171,24 +173,34 @@ def _weighed(q: Array | float, loss: Array) -> Array:
     return q * loss if q else namespace(loss).zeros_like(loss)
 
 
-def _z(problem: Problem, targets: Targets) -> Array | float:
+def _z(form: Form, targets: Targets) -> Array | float:
     """z_loss of a row that has a target, (..., 1)."""
     value, dense = targets.value, targets.dense
-    if not problem.z_loss or (not is_array(value) and value):
-        return problem.z_loss
+    if not form.z_loss or (not is_array(value) and value):
+        return form.z_loss
     has_target = value != 0.0
     if dense is not None:
         has_target = namespace(dense).any(dense != 0.0, axis=-1, keepdims=True) | has_target
-    return problem.z_loss * cast(has_target, accumulation_dtype(problem.logits))
+    return form.z_loss * cast(has_target, form.dtype)
 
 
 def losses_and_gradients(
-    problem: Problem, wanted: Wanted, cotangent: Array | None, x: Array, *rest: Array | None
+    form: Form,
+    wanted: Wanted,
+    x: Array,
+    mask: Array | None,
+    q: Array | None,
+    class_index: Array | None,
+    index_weight: Array | None,
+    scale_of_row: Array | None,
+    cotangent_of_row: Array | None,
+    class_weight: Array | None,
+    scale_of_all: Scale,
+    cotangent_of_all: Array | None,
 ) -> list[Array]:
-    """Loss of every row, and its gradients times a cotangent, the last array or one for all rows."""
-    *others, cotangent_of_row = rest
-    x, targets = _enter(problem, x, *others)
-    xp, scale = namespace(x), problem.scale if others[-1] is None else others[-1]
+    """Loss of every row, and its gradients times the cotangent of the row and that of all."""
+    x, targets = _enter(form, x, mask, q, class_index, index_weight, scale_of_row, class_weight)
+    xp, scale = namespace(x), scale_of_all if scale_of_row is None else scale_of_row
     peak = split(x, keeps_shifted=targets.dense is not None or 1 in wanted)
     log_s = xp.log1p(peak.rest)
     z = None if targets.class_index is None else take(x, targets.class_index) - peak.shift
@@ -197,19 +209,19 @@ def losses_and_gradients(
     if targets.dense is not None:
         loss = loss + total(_weighed(targets.dense, log_s - peak.shifted))
     level: Array | float = 0.0  # of the z-loss: what every p_j is multiplied by
-    if problem.z_loss:
-        z_loss, log_sum = _z(problem, targets), peak.maximum + log_s
+    if form.z_loss:
+        z_loss, log_sum = _z(form, targets), peak.maximum + log_s
         loss, level = loss + z_loss * log_sum * log_sum, 2.0 * z_loss * log_sum
     outputs = [scale * loss]
 
-    for factor in (cotangent, cotangent_of_row):
+    for factor in (cotangent_of_row, cotangent_of_all):
         scale = scale if factor is None else scale * factor
     if targets.is_counted is not None:
         scale = xp.where(targets.is_counted, scale, xp.zeros_like(peak.rest))  # whatever the cotangent
     if 0 in wanted:
         outputs.append(_gradient(targets, peak, z, level, scale))
     if 1 in wanted:
-        outputs.append(_weighed(scale * _slope(problem), log_s - peak.shifted))
+        outputs.append(_weighed(scale * _slope(form, class_weight), log_s - peak.shifted))
     return outputs
 
 
@@ -236,18 +248,18 @@ def _loss_and_gradient(
     logits: Array, targets: Array, *, wanted: Wanted, cotangent: Array | None = None, **keywords: Any
 ) -> tuple[Array, ...]:
     """The loss, and gradients times a cotangent; without one in the dtype computed in, else in that of the array."""
-    problem = pose(logits, targets, **keywords)
-    axes, primals = problem.axes, (logits, targets)
+    problem, axes, primals = pose(logits, targets, **keywords), keywords["axes"], (logits, targets)
     of_row, of_all = (None, cotangent) if problem.is_reduced else (cotangent, None)
-    order, dtype = tuple(sorted(wanted)), accumulation_dtype(logits)
+    order, dtype = tuple(sorted(wanted)), problem.form.dtype
     dtypes = {i: dtype if cotangent is None else primals[i].dtype for i in order}
     if problem.depends_on_targets:
         dtypes[1] = dtype
     outputs = [(batch_shape(logits.shape, axes), dtype), *[(primals[i].shape, dtypes[i]) for i in order]]
     loss, *found = over_rows(
-        functools.partial(losses_and_gradients, problem, order, of_all),
-        logits,
-        (*problem.others, of_row),
+        losses_and_gradients,
+        (problem.form, order),
+        (logits, *problem.of_rows, of_row),
+        (*problem.shared, of_all),
         axes,
         outputs,
     )
@@ -314,24 +326,24 @@ class Rows(NamedTuple):
 
 
 def _rows(logits: Array, targets: Array, **keywords: Any) -> Rows:
-    problem = pose(logits, targets, **keywords)
-    xp, axes = namespace(logits), problem.axes
-    x, *others = as_rows((logits, *problem.others), axes, logits.ndim)
-    x, t = _enter(problem, x, *others)
+    problem, axes = pose(logits, targets, **keywords), keywords["axes"]
+    xp, form, (class_weight, scale) = namespace(logits), problem.form, problem.shared
+    x, mask, q, index, index_weight, of_row = as_rows((logits, *problem.of_rows), axes, logits.ndim)
+    x, t = _enter(form, x, mask, q, index, index_weight, of_row, class_weight)
     q = xp.zeros_like(x) if t.dense is None else t.dense
     if t.class_index is not None:
         q = xp.where(class_indices(x) == t.class_index, q + t.value, q)
     ones = xp.ones_like(x[..., :1])  # PyTorch rounds numbers of Python to float32 in forward mode within forward mode
-    slope, scale = ones * _slope(problem), ones * problem.scale if others[-1] is None else others[-1]
+    slope, scale = ones * _slope(form, class_weight), ones * scale if of_row is None else of_row
     denominator_slope = None
     if problem.depends_on_targets:
-        w, sample = cast(problem.class_weight, x.dtype), problem.sample_weight
+        w, sample = cast(class_weight, x.dtype), problem.sample_weight
         weight = xp.zeros_like(x) + w if sample is None else sample[..., None] * w
         denominator_slope = weight if t.is_counted is None else xp.where(t.is_counted, weight, 0.0)
     if t.is_counted is not None:
         scale = xp.where(t.is_counted, scale, 0.0)
     return Rows(
-        x, q, _z(problem, t), slope, t.is_counted, scale, problem.denominator, denominator_slope, axes,
+        x, q, _z(form, t), slope, t.is_counted, scale, problem.denominator, denominator_slope, axes,
         problem.is_reduced,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from xpent._backends.arrays import (
     Array,
@@ -12,6 +13,7 @@ from xpent._backends.arrays import (
     accumulation_dtype,
     cast,
     common_namespace,
+    constant,
     contiguous,
     empty,
     holds,
@@ -20,7 +22,7 @@ from xpent._backends.arrays import (
     namespace,
 )
 from xpent._backends.differentiable import Rule, Wanted
-from xpent._backends.rows import Index, blocks, walk
+from xpent._backends.rows import Index, at_once, blocks, walk
 
 Axis = int | tuple[int, ...] | None
 Axes = tuple[int, ...]
@@ -53,7 +55,7 @@ def _class_axes(axis: Axis, x: Array, name: str) -> Axes:
         raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
     if not axes or any(not -x.ndim <= a < x.ndim for a in axes):
         raise ValueError(f"axis must name at least one of the {x.ndim} axes of {name}, got {axis!r}")
-    axes = tuple(a % x.ndim for a in axes)
+    axes = tuple([constant(a % x.ndim) for a in axes])
     if len(set(axes)) != len(axes):
         raise ValueError(f"axis must name every axis once, got {axis!r}")
     if class_count(x.shape, axes) == 0:
@@ -113,27 +115,30 @@ def as_rows(arrays: Sequence[Array | None], axes: Axes, ndim: int) -> list[Array
 
 def over_rows(
     function: Callable[..., Sequence[Array]],
-    x: Array,
-    others: Sequence[Array | None],
+    static: tuple[Any, ...],
+    arrays: tuple[Array, *tuple[Array | None, ...]],
+    shared: Sequence[Array | float | None],
     axes: Axes,
     outputs: Sequence[tuple[tuple[int, ...], DType]],
     *,
     overwrites: bool = False,
 ) -> tuple[Array, ...]:
-    """Outputs of a function of rows, of the shapes and dtypes given, walking the rows as suits the library.
+    """Outputs of ``function(*static, *rows, *shared)``, of the shapes and dtypes given, walked as suits the library.
 
-    ``x``, which has classes, and the other arrays are passed as rows, see `as_rows`. What the function returns for a
-    row must depend on that row alone, and have C entries for an output with classes, else 1. Where ``x`` may be
-    overwritten, it may become the output of its shape and dtype, of which there must be one at most.
+    The arrays, of which the first has classes, are passed as rows, see `as_rows`; what is ``static`` can be hashed.
+    What the function returns for a row must depend on that row alone, and have C entries for an output with classes,
+    else 1. Where the first array may be overwritten, it may become the output of its shape and dtype, of which there
+    must be one at most.
     """
-    arrays = (x, *others)
+    x = arrays[0]
     batch, classes = batch_shape(x.shape, axes), class_count(x.shape, axes)
     indices = blocks(batch, classes, *[a for a in arrays if a is not None])
     if indices is None:
-        found = function(*as_rows(arrays, axes, x.ndim))
+        dtypes = tuple([dtype for _, dtype in outputs])
+        found = at_once(function, static, (*as_rows(arrays, axes, x.ndim), *shared), dtypes)
         return tuple([
-            cast(from_rows(y, axes, shape) if len(shape) == x.ndim else y[..., 0], dtype)
-            for y, (shape, dtype) in zip(found, outputs, strict=True)
+            from_rows(y, axes, shape) if len(shape) == x.ndim else y[..., 0]
+            for y, (shape, _) in zip(found, outputs, strict=True)
         ])  # fmt: skip
     results = [
         x if overwrites and (shape, dtype) == (tuple(x.shape), x.dtype) else empty(shape, dtype, x)
@@ -146,7 +151,7 @@ def over_rows(
 
     def task(index: Index) -> None:
         block = [v if v is None else _merge_classes(v[index], n) for v, n in zip(views, counts, strict=True)]
-        for goal, y in zip(goals, function(*block), strict=True):
+        for goal, y in zip(goals, function(*static, *block, *shared), strict=True):
             goal[index] = namespace(y).reshape(y, goal[index].shape)
 
     walk(task, indices, x)
@@ -186,6 +191,11 @@ def masked(v: Array, x: Array) -> Array:
     return namespace(x).where(x == -math.inf, 0.0, v)
 
 
+def _of_logits(function: Callable[..., Array], x: Array, mask: Array | None, *moved: Array) -> tuple[Array]:
+    x = logits_of_rows(x, mask)
+    return (function(*[cast(v, x.dtype) for v in moved], x),)
+
+
 def rule_of_rows(
     value: Callable[[Array], Array],
     vjp: Callable[[Array, Array], Array],
@@ -202,12 +212,9 @@ def rule_of_rows(
     def evaluate(
         function: Callable[..., Array], shape: tuple[int, ...], x: Array, where: Array | None, axes: Axes, *moved: Array
     ) -> Array:
-        def of_rows(x: Array, mask: Array | None, *moved: Array) -> tuple[Array]:
-            x = logits_of_rows(x, mask)
-            return (function(*[cast(v, x.dtype) for v in moved], x),)
-
         dtype = x.dtype if is_floating(x) else accumulation_dtype(x)
-        return over_rows(of_rows, x, (broadcast_to_logits(where, x), *moved), axes, [(shape, dtype)])[0]
+        arrays = (x, broadcast_to_logits(where, x), *moved)
+        return over_rows(_of_logits, (function,), arrays, (), axes, [(shape, dtype)])[0]
 
     def shape_of_value(x: Array, axes: Axes, keepdims: bool) -> tuple[int, ...]:
         kept = tuple([1 if a in axes else n for a, n in enumerate(x.shape)])

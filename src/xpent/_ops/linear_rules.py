@@ -7,7 +7,6 @@ of them never exist at once. The mathematics of the layer is in `linear_layer`, 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from xpent._backends.arrays import (
 )
 from xpent._backends.differentiable import Wanted
 from xpent._backends.rows import add_product, fold, rows_of_block
-from xpent._ops.cross_entropy_rules import CROSS_ENTROPY, LOSS_AND_GRADIENT, Problem, losses_and_gradients, pose
+from xpent._ops.cross_entropy_rules import CROSS_ENTROPY, LOSS_AND_GRADIENT, Form, losses_and_gradients, pose
 from xpent._ops.layout import over_rows
 from xpent._ops.linear_layer import (
     BIAS,
@@ -46,12 +45,10 @@ from xpent._ops.linear_layer import (
 from xpent._ops.loss_rule import Tangents, rule_of_loss
 
 
-def _of_rows(
-    problem: Problem, softcap: float | None, wanted: Wanted, cotangent: Array | None, raw: Array, *rest: Array | None
-) -> list[Array]:
-    """Loss of every row, and its gradient with respect to the raw logits times a cotangent."""
-    raw = cast(raw, accumulation_dtype(raw))
-    loss, *gradients = losses_and_gradients(problem, wanted, cotangent, cap(raw, softcap), *rest)
+def _of_rows(form: Form, wanted: Wanted, softcap: float | None, raw: Array, *others: Array | None) -> list[Array]:
+    """Loss of every row, and its gradient with respect to the raw logits times the cotangents."""
+    raw = cast(raw, form.dtype)
+    loss, *gradients = losses_and_gradients(form, wanted, cap(raw, softcap), None, *others)
     return [loss, *[times_slope(gradient, raw, softcap) for gradient in gradients]]
 
 
@@ -84,12 +81,12 @@ def _loss_and_gradients(
     problem = pose(xp.broadcast_to(x[:, :1], (x.shape[0], classes)), t, **keywords)
     of_row, of_all = (None, cotangent) if is_reduced else (cotangent, None)
     of_logits, summed = (0,) if wanted else (), [i for i in wanted if i != FEATURES]
-    of_rows = functools.partial(_of_rows, problem, softcap, of_logits, of_all)
+    static, shared = (problem.form, of_logits, softcap), (*problem.shared, of_all)
 
     def of_block(sums: list[Array], x: Array, *others: Array | None) -> tuple[list[Array], list[Array]]:
         raw = affine(x, weight, bias)
         outputs = [((x.shape[0],), dtype), *[(tuple(raw.shape), dtype) for _ in of_logits]]
-        loss, *found = over_rows(of_rows, raw, (None, *others), (1,), outputs, overwrites=True)
+        loss, *found = over_rows(_of_rows, static, (raw, *others), shared, (1,), outputs, overwrites=True)
         for g in found:
             sums = [
                 add_product(total, g.T, cast(finite(x), dtype)) if i == WEIGHT else total + xp.sum(g, axis=0)
@@ -102,9 +99,9 @@ def _loss_and_gradients(
         of_block,
         [zeros(shapes[i], dtype, x) for i in summed],
         x,
-        [*problem.others[1:], of_row],
+        [*problem.of_rows[1:], of_row],
         rows_of_block(x, classes, block_size),
-        [weight, bias, *[a for a in (problem.class_weight, problem.scale, of_all) if is_array(a)]],
+        [weight, bias, *[array for array in shared if is_array(array)]],
     )
     gradients = dict(zip(summed, sums, strict=True))
     if of_features:

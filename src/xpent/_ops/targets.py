@@ -131,13 +131,16 @@ def row_weights(
     """What mean sums and divides by, (...,); None where all rows weigh 1."""
     sample, target = weights.sample, weights.target
     if weights.class_index is None and class_weight is not None:
-        dtype = accumulation_dtype(logits)
-        w = cast(class_weight, dtype)
-        shape = batch_shape(logits.shape, axes)
-        (target,) = over_rows(lambda q: (total(cast(q, dtype) * w),), targets, (), axes, [(shape, dtype)])
+        outputs = [(batch_shape(logits.shape, axes), accumulation_dtype(logits))]
+        w = cast(class_weight, accumulation_dtype(logits))
+        (target,) = over_rows(_weight_of_rows, (), (targets,), (w,), axes, outputs)
     if sample is None or target is None:
         return sample if target is None else target
     return namespace(sample).where(sample == 0.0, 0.0, sample * target)
+
+
+def _weight_of_rows(q: Array, w: Array) -> tuple[Array]:
+    return (total(cast(q, w.dtype) * w),)
 
 
 def targets_of_rows(

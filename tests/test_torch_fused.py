@@ -1,0 +1,129 @@
+"""Eager calls of PyTorch that are compiled, as they are on a GPU; XPENT_COMPILE=1 asks for it on a CPU, too."""
+
+import pytest
+from derivative_cases import (
+    ALL_OPTIONS,
+    CASES,
+    FEATURES,
+    HIGH_ORDER_CASES,
+    LABELS,
+    LABELS5,
+    WEIGHT,
+    X,
+    assert_close,
+    build,
+    case,
+)
+
+import xpent
+from xpent._backends import rows
+
+torch = pytest.importorskip("torch")
+from torch._dynamo.utils import counters  # noqa: E402
+
+from xpent._backends import torch as bridge  # noqa: E402
+
+pytestmark = [
+    pytest.mark.library("torch"),
+    pytest.mark.skipif(not bridge.CAN_FUSE, reason="torch.compile has one cache for all functions"),
+]
+BOTH = xpent.value_and_grad(xpent.cross_entropy)
+
+
+@pytest.fixture(autouse=True)
+def fused(monkeypatch):
+    torch.compiler.reset()
+    counters.clear()
+    monkeypatch.setenv("XPENT_COMPILE", "1")
+
+
+def graphs():
+    return counters["stats"]["unique_graphs"]
+
+
+FUSED = (
+    "softmax tuple of axes",
+    "log_softmax where",
+    "logsumexp middle axis",
+    "cross_entropy all options",
+    "cross_entropy weighted distribution",
+    "linear_cross_entropy bias in blocks",
+)
+FUSED_CASES = [case for case in CASES if case.id in FUSED]
+
+
+@pytest.mark.parametrize("each", FUSED_CASES, ids=[each.id for each in FUSED_CASES])
+def test_value_and_gradients_are_those_of_the_textbook(each, asarray):
+    ours, theirs, moving = build(each, torch, asarray)
+    found = []
+    for function in ours, theirs:
+        arrays = [array.detach().requires_grad_() for array in moving]
+        value = function(*arrays)
+        cotangent = torch.linspace(2, 3, value.numel()).reshape(value.shape).to(value)
+        found.append([value, *torch.autograd.grad(value, arrays, cotangent)])
+    assert graphs() > 0
+    assert_close(*found, each, order=1)
+
+
+def test_rows_that_autograd_records_are_not_compiled_and_right(asarray):
+    for each in HIGH_ORDER_CASES:
+        ours, theirs, moving = build(each, torch, asarray)
+        second = [
+            torch.func.hessian(function, argnums=tuple(range(len(moving))))(*moving) for function in (ours, theirs)
+        ]
+        assert_close(*second, each, order=2)
+    assert graphs() == 0
+
+
+def test_one_program_serves_all_shapes_and_numbers(asarray):
+    calls = [(rows, classes, normalizer) for rows, classes in ((3, 4), (5, 7), (8, 6)) for normalizer in (2.0, 3.0)]
+    for count, classes, normalizer in calls:
+        x, t = torch.randn(count, classes, dtype=torch.float64), torch.arange(count) % 4
+        loss, gradient = BOTH(asarray(x.numpy()), asarray(t.numpy()), normalizer=normalizer)
+        expected, of_x = BOTH(x.numpy(), t.numpy(), normalizer=normalizer)
+        assert_close([loss, gradient], [expected, of_x], case("", "cross_entropy", x.numpy()), order=1)
+        assert graphs() == 1
+
+
+def test_many_options_each_have_a_program(asarray):
+    """More than PyTorch keeps of one function by default."""
+    x, t = asarray(X), asarray(LABELS)
+    for i in range(12):
+        options = {"label_smoothing": i / 16, "z_loss": i / 4}
+        assert_close(BOTH(x, t, **options), BOTH(X, LABELS, **options), case("", "cross_entropy", X), order=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_narrow_logits_give_a_gradient_in_their_dtype(dtype, asarray):
+    x = asarray(X).to(dtype).requires_grad_()
+    loss = xpent.cross_entropy(x, asarray(LABELS))
+    loss.backward()
+    expected = BOTH(x.detach().double().cpu().numpy(), LABELS)
+    assert (loss.dtype, x.grad.dtype) == (torch.float32, dtype)
+    assert_close([loss, x.grad], expected, case("", "cross_entropy", X), order=1, u=torch.finfo(dtype).eps / 2)
+
+
+def test_a_layer_is_still_walked_in_blocks(monkeypatch, asarray):
+    counts = []
+    fold = rows.fold
+
+    def counted(function, *arguments):
+        return fold(lambda *block: counts.append(block[1].shape[0]) or function(*block), *arguments)
+
+    monkeypatch.setattr("xpent._ops.linear_rules.fold", counted)
+    xpent.grad(xpent.linear_cross_entropy, (0, 1))(*map(asarray, (FEATURES, WEIGHT, LABELS5)), block_size=2)
+    assert counts == [2, 2, 1]
+
+
+@pytest.mark.parametrize("setting", ["0", ""])
+def test_it_can_be_switched_off_and_is_off_on_a_cpu(monkeypatch, setting):
+    monkeypatch.setenv("XPENT_COMPILE", setting)
+    ours, _, moving = build(ALL_OPTIONS, torch, torch.tensor)
+    ours(*moving)
+    assert graphs() == 0
+
+
+def test_a_wrong_setting_is_an_error(monkeypatch):
+    monkeypatch.setenv("XPENT_COMPILE", "yes")
+    with pytest.raises(ValueError, match=r"XPENT_COMPILE must be 0 \(never\) or 1.*'yes'"):
+        xpent.softmax(torch.zeros(3))
