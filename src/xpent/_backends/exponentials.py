@@ -5,24 +5,34 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from xpent._backends.arrays import Array, in_place, is_jax, is_numpy, namespace, opaque, put, take, visible
+from xpent._backends.arrays import Array, empty, in_place, is_jax, is_numpy, namespace, opaque, put, take, visible
+from xpent._backends.rows import Index, parts, walk
 
 _GROUP = 2048  # entries of a row that XLA sums at a time
 
 
 def maximum(x: Array) -> tuple[Array, Array | None]:
-    """The maximum of each row, (..., 1), and where it is first attained if that is known for nothing."""
-    if not is_numpy(x):
+    """The maximum of each row, (..., 1), and where it is first attained if that is known for nothing or needed."""
+    where = parts(x)
+    if where is not None:
+        first = _first_maximum(x, where)
+    elif is_numpy(x):
+        first = x.argmax(axis=-1, keepdims=True)
+    else:
         return namespace(x).max(x, axis=-1, keepdims=True), None
-    first = x.argmax(axis=-1, keepdims=True)
     return take(x, first), first
 
 
-def shift_and_exp(x: Array, shift: Array, first: Array | None, *, keeps_shifted: bool) -> tuple[Array, Array, Array]:
+def shift_and_exp(
+    x: Array, shift: Array, first: Array | None, *, keeps_shifted: bool, keeps_exp: bool
+) -> tuple[Array | None, Array | None, Array]:
     """x - shift, exp(x - shift), and the sum of each row of it without the first 1, given where that is if known.
 
-    The shift is the maximum of each row. What is not to be kept may be overwritten.
+    The shift is the maximum of each row. What is not to be kept may be overwritten or None.
     """
+    where = parts(x)
+    if where is not None:
+        return _in_parts(x, shift, first, where, keeps_shifted=keeps_shifted, keeps_exp=keeps_exp)
     xp, shifted = namespace(x), x - shift
     exp = xp.exp(shifted) if keeps_shifted else in_place(xp.exp, shifted)
     if first is not None:
@@ -45,8 +55,50 @@ def shift_and_exp(x: Array, shift: Array, first: Array | None, *, keeps_shifted:
 
 def exp_and_sum(x: Array, shift: Array) -> tuple[Array, Array]:
     """exp(x - shift) and the sum of each row of it."""
+    where = parts(x)
+    if where is not None:
+        _, exp, sums = _in_parts(x, shift, None, where, keeps_shifted=False, keeps_exp=True)
+        return exp, sums
     exp = in_place(namespace(x).exp, x - shift)
     return exp, _sum_of(exp, x, shift)
+
+
+# A row that is too long for a block. With one shift for all its parts, their sums merge by adding them up.
+
+
+def _first_maximum(x: Array, where: list[Index]) -> Array:
+    xp, maxima = namespace(x), empty((*x.shape[:-1], len(where)), x.dtype, x)
+
+    def task(numbered: Index) -> None:
+        number, part = numbered
+        maxima[..., number] = xp.max(x[part], axis=-1)
+
+    walk(task, list(enumerate(where)), x)
+    part = where[int(xp.argmax(maxima))]
+    return part[-1].start + xp.argmax(x[part], axis=-1, keepdims=True)
+
+
+def _in_parts(
+    x: Array, shift: Array, first: Array | None, where: list[Index], *, keeps_shifted: bool, keeps_exp: bool
+) -> tuple[Array | None, Array | None, Array]:
+    xp = namespace(x)
+    shifted, exp = [empty(x.shape, x.dtype, x) if keeps else None for keeps in (keeps_shifted, keeps_exp)]
+    sums = empty((*x.shape[:-1], len(where)), x.dtype, x)
+
+    def task(numbered: Index) -> None:
+        number, part = numbered
+        kept, into = [None if array is None else array[part] for array in (shifted, exp)]
+        y = xp.subtract(x[part], shift, out=into if kept is None else kept)
+        y = xp.exp(y, out=y if kept is None else into)
+        start = part[-1].start
+        if first is not None and start <= first < start + y.shape[-1]:
+            y = put(y, first - start, 0.0)
+        sums[..., number] = xp.sum(y, axis=-1)
+
+    walk(task, list(enumerate(where)), x)
+    if exp is not None and first is not None:
+        exp = put(exp, first, 1.0 + 0.0 * shift)
+    return shifted, exp, xp.sum(sums, axis=-1, keepdims=True)
 
 
 def _sum_of(exp: Array, x: Array, shift: Array) -> Array:

@@ -27,7 +27,7 @@ from xpent._backends.arrays import (
     visible,
 )
 
-Index = tuple[int | slice, ...]
+Index = tuple[Any, ...]  # integers, slices and an ellipsis
 
 # Entries of a block for each thread that works on it: smaller ones wait for the interpreter, larger ones for memory.
 BLOCK = 2**19
@@ -43,12 +43,9 @@ _pool: ThreadPoolExecutor | None = None
 
 def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> list[Index] | None:
     """Where the blocks lie that the rows of arrays are walked in, or None for all of them at once."""
-    x = arrays[0]
-    if not are_eager(*arrays) or visible(x) is None or _are_fused(arrays):
-        return None
-    threads = sys.modules["torch"].get_num_threads() if is_torch(x) else 1
-    rows = max(1, threads * BLOCK // class_count)
-    if math.prod(batch_shape) <= rows:
+    entries = _entries_of_block(arrays)
+    rows = 0 if entries is None else max(1, entries // class_count)
+    if entries is None or math.prod(batch_shape) <= rows:
         return None
     axis, tail = len(batch_shape) - 1, 1
     while tail * batch_shape[axis] <= rows:
@@ -57,6 +54,23 @@ def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> li
     step = max(1, rows // tail)
     outer = itertools.product(*map(range, batch_shape[:axis]))
     return [(*index, slice(i, i + step)) for index in outer for i in range(0, length, step)]
+
+
+def parts(x: Array) -> list[Index] | None:
+    """Where the parts lie that a row too long for a block is walked in, or None for the whole of it at once."""
+    length = x.shape[-1]
+    entries = None if length <= BLOCK else _entries_of_block((x,))
+    if entries is None or length <= entries or math.prod(x.shape) != length:
+        return None
+    return [(..., slice(i, i + entries)) for i in range(0, length, entries)]
+
+
+def _entries_of_block(arrays: Sequence[Array]) -> int | None:
+    """None where arrays are not walked."""
+    x = arrays[0]
+    if not are_eager(*arrays) or visible(x) is None or _are_fused(arrays):
+        return None
+    return BLOCK * (sys.modules["torch"].get_num_threads() if is_torch(x) else 1)
 
 
 def at_once(

@@ -201,7 +201,7 @@ def losses_and_gradients(
     """Loss of every row, and its gradients times the cotangent of the row and that of all."""
     x, targets = _enter(form, x, mask, q, class_index, index_weight, scale_of_row, class_weight)
     xp, scale = namespace(x), scale_of_all if scale_of_row is None else scale_of_row
-    peak = split(x, keeps_shifted=targets.dense is not None or 1 in wanted)
+    peak = split(x, keeps_shifted=targets.dense is not None or 1 in wanted, keeps_exp=0 in wanted)
     log_s = xp.log1p(peak.rest)
     z = None if targets.class_index is None else take(x, targets.class_index) - peak.shift
 

@@ -30,17 +30,17 @@ class Peak(NamedTuple):
 
     maximum: Array  # m, (..., 1)
     shift: Array  # m, or NaN where it is not finite, (..., 1)
-    shifted: Array  # x_j - m, (..., C), where kept
-    exp: Array  # e_j, (..., C)
+    shifted: Array | None  # x_j - m, (..., C), where kept
+    exp: Array | None  # e_j, (..., C), where kept
     rest: Array  # (..., 1)
 
 
-def split(x: Array, *, keeps_shifted: bool = False) -> Peak:
+def split(x: Array, *, keeps_shifted: bool = False, keeps_exp: bool = False) -> Peak:
     """Split rows, which have their classes last, at their first maximum."""
     highest, first = maximum(x)
     shift = _finite(highest)
-    shifted, exp, rest = shift_and_exp(x, shift, first, keeps_shifted=keeps_shifted)
-    return Peak(highest, shift, shifted, exp, rest)
+    parts = shift_and_exp(x, shift, first, keeps_shifted=keeps_shifted, keeps_exp=keeps_exp)
+    return Peak(highest, shift, *parts)
 
 
 def _finite(x: Array) -> Array:
