@@ -50,17 +50,20 @@ class Rule:
         object.__setattr__(self, "gradient", None if both is None else _gradient_only(both))
 
     def __call__(self, *primals: Array, **keywords: Any) -> Any:
-        constants = {name: value for name, value in keywords.items() if is_array(value)}
-        options = {name: value for name, value in keywords.items() if name not in constants}
         if is_torch(primals[0]):
             from xpent._backends import torch
 
-            return torch.apply(self, primals, constants, options)
+            return torch.apply(self, primals, *_constants_and_options(keywords))
         if is_jax(primals[0]):
             from xpent._backends import jax
 
-            return jax.apply(self, primals, constants, options)
+            return jax.apply(self, primals, *_constants_and_options(keywords))
         return self.value(*primals, **keywords)
+
+
+def _constants_and_options(keywords: dict[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+    constants = {name: value for name, value in keywords.items() if is_array(value)}
+    return constants, {name: value for name, value in keywords.items() if name not in constants}
 
 
 def _gradient_only(rule: Rule) -> Rule:

@@ -36,8 +36,9 @@ def shift_and_exp(
     xp, shifted = namespace(x), x - shift
     exp = xp.exp(shifted) if keeps_shifted else in_place(xp.exp, shifted)
     if first is not None:
-        rest = xp.sum(put(exp, first, 0.0), axis=-1, keepdims=True)
-        return shifted, put(exp, first, 1.0 + 0.0 * shift), rest
+        exp = put(exp, first, 0.0)
+        rest = xp.sum(exp, axis=-1, keepdims=True)
+        return shifted, put(exp, first, 1.0 + 0.0 * shift) if keeps_exp else None, rest
     sums = _sum_of(exp, x, shift)
     # In other rows nothing cancels in sums - 1. In these one term is 1, but for its rounding where a compiler computes
     # x and its maximum in different words; all others together are less than 1/2.

@@ -80,7 +80,7 @@ def at_once(
     dtypes: tuple[DType, ...],
 ) -> list[Array]:
     """Outputs of ``function(*static, *arrays)`` in the dtypes given, in one kernel where PyTorch makes one for us."""
-    if _are_fused([array for array in arrays if is_array(array)]):
+    if is_torch(arrays[0]) and _are_fused([array for array in arrays if is_array(array)]):
         from xpent._backends import torch
 
         found: list[Array] = torch.fused(_outputs, (function, static, dtypes), arrays)

@@ -7,7 +7,7 @@ import numbers
 from sys import float_info
 from typing import Any, Literal
 
-from xpent._backends.arrays import Array, common_namespace, is_real, variable
+from xpent._backends.arrays import Array, is_real, variable
 from xpent._backends.differentiable import Call, differentiable
 from xpent._ops.cross_entropy_rules import CROSS_ENTROPY
 from xpent._ops.layout import Axes, Axis, batch_shape, check_logits, class_count
@@ -45,9 +45,8 @@ def _check_normalizer(normalizer: Array | float | None, reduction: str, like: Ar
     return normalizer
 
 
-def check_arrays(normalizer: Array | float | None, **arrays: Array | None) -> None:
-    """All arrays of a call must come from one library and lie on one device."""
-    common_namespace(**arrays, **{} if isinstance(normalizer, numbers.Real) else {"normalizer": normalizer})
+def array_only(normalizer: Array | float | None) -> Array | None:
+    return None if isinstance(normalizer, numbers.Real) else normalizer
 
 
 def check_loss(
@@ -163,9 +162,16 @@ def cross_entropy(
     >>> xpent.cross_entropy(logits, np.asarray([3, 1]), reduction="none").round(8)
     array([ 0.14507794, 17.01904505])
     """
-    arrays = {"where": where, "class_weight": class_weight, "sample_weight": sample_weight}
-    check_arrays(normalizer, logits=logits, targets=targets, **arrays)
-    axes = check_logits(logits, axis, where, "logits")
+    axes = check_logits(
+        logits,
+        axis,
+        where,
+        "logits",
+        targets=targets,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        normalizer=array_only(normalizer),
+    )
     keywords = check_loss(
         tuple(logits.shape),
         logits,

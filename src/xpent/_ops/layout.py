@@ -28,9 +28,9 @@ Axis = int | tuple[int, ...] | None
 Axes = tuple[int, ...]
 
 
-def check_logits(x: Array, axis: Axis, where: Array | None, name: str = "x") -> Axes:
+def check_logits(x: Array, axis: Axis, where: Array | None, name: str = "x", **others: Array | None) -> Axes:
     """The class axes of valid arguments, which every public function shares; an error for others."""
-    common_namespace(**{name: x, "where": where})
+    common_namespace(**{name: x, "where": where}, **others)
     if not is_real(x):
         raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
     if where is not None:
@@ -50,7 +50,7 @@ def _class_axes(axis: Axis, x: Array, name: str) -> Axes:
     """The class axes as non-negative integers in the order given, which is the order of the flat index."""
     given = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     try:
-        axes = tuple(operator.index(a) for a in given)
+        axes = tuple([operator.index(a) for a in given])
     except TypeError:
         raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
     if not axes or any(not -x.ndim <= a < x.ndim for a in axes):
@@ -70,7 +70,7 @@ def class_count(shape: tuple[int, ...], axes: Axes) -> int:
 
 def batch_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
     """The shape of what has one entry per row."""
-    return tuple(n for a, n in enumerate(shape) if a not in axes)
+    return tuple([n for a, n in enumerate(shape) if a not in axes])
 
 
 def to_rows(x: Array, axes: Axes) -> Array:
@@ -79,7 +79,7 @@ def to_rows(x: Array, axes: Axes) -> Array:
 
 
 def _order(ndim: int, axes: Axes) -> Axes:
-    return (*(a for a in range(ndim) if a not in axes), *axes)
+    return (*[a for a in range(ndim) if a not in axes], *axes)
 
 
 def _classes_last(x: Array, axes: Axes) -> Array:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numbers
 from typing import Any, Literal
 
-from xpent._backends.arrays import Array, accumulation_dtype, is_floating, namespace
+from xpent._backends.arrays import Array, accumulation_dtype, common_namespace, is_floating, namespace
 from xpent._backends.differentiable import Call, differentiable
-from xpent._ops.cross_entropy import check_arrays, check_loss, number
+from xpent._ops.cross_entropy import array_only, check_loss, number
 from xpent._ops.linear_rules import LINEAR_CROSS_ENTROPY
 
 
@@ -138,8 +138,15 @@ def linear_cross_entropy(
     array([[ 0.04742587,  0.09485175],
            [-0.04742587, -0.09485175]])
     """
-    arrays = {"bias": bias, "class_weight": class_weight, "sample_weight": sample_weight}
-    check_arrays(normalizer, features=features, weight=weight, targets=targets, **arrays)
+    common_namespace(
+        features=features,
+        weight=weight,
+        targets=targets,
+        bias=bias,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        normalizer=array_only(normalizer),
+    )
     _check_layer(features, weight, bias)
     keywords = check_loss(
         (*features.shape[:-1], weight.shape[0]),
