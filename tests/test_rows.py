@@ -25,8 +25,10 @@ def answers(x, labels, label_smoothing=0.125):
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("threads", ["1", "2", "5"])
 @pytest.mark.parametrize("block", [7, 64, 1000])
-@pytest.mark.parametrize("shape", [(23, 7), (3, 5, 7), (2, 1, 3, 7), (0, 7), (7,)])
+@pytest.mark.parametrize("shape", [(23, 7), (3, 5, 7), (2, 1, 3, 7), (0, 7), (7,), (5, 1000)])
 def test_bits_depend_neither_on_blocks_nor_on_threads(monkeypatch, shape, block, threads):
+    if 7 < shape[-1] > block:
+        pytest.skip("walked in parts, whose sums are added in another order")
     x, labels = RNG.standard_normal(shape), RNG.integers(7, size=shape[:-1])
     whole = answers(x, labels)
     monkeypatch.setattr(rows, "BLOCK", block)
@@ -134,6 +136,16 @@ def test_threads_survive_a_fork(monkeypatch):
     np.testing.assert_array_equal(queue.get(), expected)
     child.join(60)
     assert child.exitcode == 0
+
+
+@pytest.mark.library("numpy")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_numpy_is_left_as_it_was(monkeypatch, threads):
+    monkeypatch.setenv("XPENT_NUM_THREADS", threads)
+    monkeypatch.setattr(rows, "BLOCK", 16)
+    before = np.getbufsize(), np.geterr()
+    xpent.softmax(np.full((64, 4), -np.inf))
+    assert (np.getbufsize(), np.geterr()) == before
 
 
 @pytest.mark.library("numpy")

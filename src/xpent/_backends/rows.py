@@ -32,6 +32,10 @@ Index = tuple[Any, ...]  # integers, slices and an ellipsis
 # Entries of a block for each thread that works on it: smaller ones wait for the interpreter, larger ones for memory.
 BLOCK = 2**19
 
+# Entries of NumPy's own buffer. What is broadcast over rows is copied into it where two rows fit in, and to copy takes
+# longer than the arithmetic.
+BUFFER = 512
+
 # Logits in a block of `fold`: with fewer, adding to the gradient of a weight takes longer than multiplying.
 LOGITS = 2**24
 
@@ -166,6 +170,8 @@ def walk(task: Callable[[Index], None], indices: list[Index], x: Array) -> None:
     todo = deque(indices)
 
     def work() -> None:
+        if is_numpy(x):
+            sys.modules["numpy"].setbufsize(BUFFER)  # until the end of `quiet`
         while todo:
             try:
                 index = todo.popleft()
