@@ -4,11 +4,13 @@ import pytest
 from derivative_cases import (
     ALL_OPTIONS,
     CASES,
+    CLASS_WEIGHT,
     FEATURES,
     HIGH_ORDER_CASES,
     LABELS,
     LABELS5,
     WEIGHT,
+    Q,
     X,
     assert_close,
     build,
@@ -33,6 +35,7 @@ BOTH = xpent.value_and_grad(xpent.cross_entropy)
 @pytest.fixture(autouse=True)
 def fused(monkeypatch):
     torch.compiler.reset()
+    bridge._compiled.cache_clear()
     counters.clear()
     monkeypatch.setenv("XPENT_COMPILE", "1")
 
@@ -49,7 +52,7 @@ FUSED = (
     "cross_entropy weighted distribution",
     "linear_cross_entropy bias in blocks",
 )
-FUSED_CASES = [case for case in CASES if case.id in FUSED]
+FUSED_CASES = [{case.id: case for case in CASES}[name] for name in FUSED]
 
 
 @pytest.mark.parametrize("each", FUSED_CASES, ids=[each.id for each in FUSED_CASES])
@@ -113,6 +116,48 @@ def test_a_layer_is_still_walked_in_blocks(monkeypatch, asarray):
     monkeypatch.setattr("xpent._ops.linear_rules.fold", counted)
     xpent.grad(xpent.linear_cross_entropy, (0, 1))(*map(asarray, (FEATURES, WEIGHT, LABELS5)), block_size=2)
     assert counts == [2, 2, 1]
+    assert graphs() > 0
+
+
+X64, LABELS64, Q64 = torch.tensor(X), torch.tensor(LABELS), torch.tensor(Q)
+MAPPED = {
+    "over what is not the logits": lambda w: xpent.softmax(X64) * w,
+    "over class weights": lambda w: xpent.cross_entropy(X64, Q64, class_weight=w),
+    "over gradients": lambda w: torch.func.grad(lambda x: xpent.cross_entropy(x, Q64, class_weight=CLASSES))(w * X64),
+}
+CLASSES = torch.tensor(CLASS_WEIGHT)
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_what_is_mapped_is_not_compiled_whatever_is_shared(name):
+    weights = torch.stack([CLASSES, 2.0 * CLASSES])
+    found = torch.func.vmap(MAPPED[name])(weights)
+    torch.testing.assert_close(found, torch.stack([MAPPED[name](w) for w in weights]))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_what_is_traced_is_not_compiled():
+    traced = torch.jit.trace(xpent.softmax, (X64,))
+    torch.testing.assert_close(traced(2.0 * X64), xpent.softmax(2.0 * X64))
+
+
+def test_a_default_device_does_not_move_numbers(asarray):
+    x, labels = asarray(X), asarray(LABELS)
+    with torch.device("meta"):
+        loss = xpent.cross_entropy(x, labels, normalizer=2.0)
+    assert loss.item() == pytest.approx(xpent.cross_entropy(X, LABELS, normalizer=2.0))
+
+
+def test_what_cannot_be_compiled_is_evaluated_all_the_same(monkeypatch, asarray):
+    def fail(*_, **__):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(bridge, "_not_compilable", set())
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.warns(RuntimeWarning, match=r"without torch.compile.*no compiler here"):
+        found = xpent.softmax(asarray(X))
+    assert_close(found, xpent.softmax(X), case("", "softmax", X), order=0)
+    xpent.softmax(asarray(X))  # does not warn again
 
 
 @pytest.mark.parametrize("setting", ["0", ""])

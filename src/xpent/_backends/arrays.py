@@ -142,7 +142,10 @@ def variable(number: float, like: Array) -> Array | float:
 
 
 def constant(index: int) -> int:
-    """The same, fixed: with dynamic shapes torch.compile keeps an int open, and takes ``0 in (0,)`` for false then."""
+    """The same index, not negative, fixed.
+
+    With dynamic shapes torch.compile keeps an int open to change, and takes ``0 in (0,)`` for false then.
+    """
     return len(range(index))
 
 

@@ -12,10 +12,10 @@ _GROUP = 2048  # entries of a row that XLA sums at a time
 
 
 def maximum(x: Array) -> tuple[Array, Array | None]:
-    """The maximum of each row, (..., 1), and where it is first attained if that is known for nothing or needed."""
-    where = parts(x)
-    if where is not None:
-        first = _first_maximum(x, where)
+    """The maximum of each row, (..., 1), and where it is first attained, None if that would take longer."""
+    slices = parts(x)
+    if slices is not None:
+        first = _first_maximum(x, slices)
     elif is_numpy(x):
         first = x.argmax(axis=-1, keepdims=True)
     else:
@@ -30,9 +30,9 @@ def shift_and_exp(
 
     The shift is the maximum of each row. What is not to be kept may be overwritten or None.
     """
-    where = parts(x)
-    if where is not None:
-        return _in_parts(x, shift, first, where, keeps_shifted=keeps_shifted, keeps_exp=keeps_exp)
+    slices = None if first is None else parts(x)
+    if slices is not None:
+        return _in_parts(x, shift, first, slices, keeps_shifted=keeps_shifted, keeps_exp=keeps_exp)
     xp, shifted = namespace(x), x - shift
     exp = xp.exp(shifted) if keeps_shifted else in_place(xp.exp, shifted)
     if first is not None:
@@ -56,9 +56,9 @@ def shift_and_exp(
 
 def exp_and_sum(x: Array, shift: Array) -> tuple[Array, Array]:
     """exp(x - shift) and the sum of each row of it."""
-    where = parts(x)
-    if where is not None:
-        _, exp, sums = _in_parts(x, shift, None, where, keeps_shifted=False, keeps_exp=True)
+    slices = parts(x)
+    if slices is not None:
+        _, exp, sums = _in_parts(x, shift, None, slices, keeps_shifted=False, keeps_exp=True)
         return exp, sums
     exp = in_place(namespace(x).exp, x - shift)
     return exp, _sum_of(exp, x, shift)
@@ -67,24 +67,24 @@ def exp_and_sum(x: Array, shift: Array) -> tuple[Array, Array]:
 # A row that is too long for a block. With one shift for all its parts, their sums merge by adding them up.
 
 
-def _first_maximum(x: Array, where: list[Index]) -> Array:
-    xp, maxima = namespace(x), empty((*x.shape[:-1], len(where)), x.dtype, x)
+def _first_maximum(x: Array, slices: list[Index]) -> Array:
+    xp, maxima = namespace(x), empty((*x.shape[:-1], len(slices)), x.dtype, x)
 
     def task(numbered: Index) -> None:
         number, part = numbered
         maxima[..., number] = xp.max(x[part], axis=-1)
 
-    walk(task, list(enumerate(where)), x)
-    part = where[int(xp.argmax(maxima))]
+    walk(task, list(enumerate(slices)), x)
+    part = slices[int(xp.argmax(maxima))]
     return part[-1].start + xp.argmax(x[part], axis=-1, keepdims=True)
 
 
 def _in_parts(
-    x: Array, shift: Array, first: Array | None, where: list[Index], *, keeps_shifted: bool, keeps_exp: bool
+    x: Array, shift: Array, first: Array | None, slices: list[Index], *, keeps_shifted: bool, keeps_exp: bool
 ) -> tuple[Array | None, Array | None, Array]:
     xp = namespace(x)
     shifted, exp = [empty(x.shape, x.dtype, x) if keeps else None for keeps in (keeps_shifted, keeps_exp)]
-    sums = empty((*x.shape[:-1], len(where)), x.dtype, x)
+    sums = empty((*x.shape[:-1], len(slices)), x.dtype, x)
 
     def task(numbered: Index) -> None:
         number, part = numbered
@@ -96,7 +96,7 @@ def _in_parts(
             y = put(y, first - start, 0.0)
         sums[..., number] = xp.sum(y, axis=-1)
 
-    walk(task, list(enumerate(where)), x)
+    walk(task, list(enumerate(slices)), x)
     if exp is not None and first is not None:
         exp = put(exp, first, 1.0 + 0.0 * shift)
     return shifted, exp, xp.sum(sums, axis=-1, keepdims=True)

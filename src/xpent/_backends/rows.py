@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -63,7 +63,8 @@ def blocks(batch_shape: tuple[int, ...], class_count: int, *arrays: Array) -> li
 def parts(x: Array) -> list[Index] | None:
     """Where the parts lie that a row too long for a block is walked in, or None for the whole of it at once."""
     length = x.shape[-1]
-    entries = None if length <= BLOCK else _entries_of_block((x,))
+    # Nothing is asked of a length that is traced.
+    entries = _entries_of_block((x,)) if are_eager(x) and length > BLOCK else None
     if entries is None or length <= entries or math.prod(x.shape) != length:
         return None
     return [(..., slice(i, i + entries)) for i in range(0, length, entries)]
@@ -170,14 +171,13 @@ def walk(task: Callable[[Index], None], indices: list[Index], x: Array) -> None:
     todo = deque(indices)
 
     def work() -> None:
-        if is_numpy(x):
-            sys.modules["numpy"].setbufsize(BUFFER)  # until the end of `quiet`
-        while todo:
-            try:
-                index = todo.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            task(index)
+        with _small_buffer(x):
+            while todo:
+                try:
+                    index = todo.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                task(index)
 
     helpers: list[Future[None]] = []
     try:
@@ -191,6 +191,17 @@ def walk(task: Callable[[Index], None], indices: list[Index], x: Array) -> None:
         wait(started)
     for helper in started:
         helper.result()
+
+
+@contextlib.contextmanager
+def _small_buffer(x: Array) -> Iterator[None]:
+    if not is_numpy(x):
+        yield
+        return
+    numpy = sys.modules["numpy"]
+    with numpy.errstate():  # which puts the size back, too
+        numpy.setbufsize(BUFFER)
+        yield
 
 
 def _thread_count() -> int:

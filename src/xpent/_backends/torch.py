@@ -7,6 +7,7 @@ import inspect
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,34 +46,57 @@ def are_eager(*arrays: torch.Tensor) -> bool:
     return not torch.is_grad_enabled() and not _is_in_forward_mode() and all(_is_plain(array) for array in arrays)
 
 
-# Since then every function has a cache of programs of its own: together they would have too many.
+# Since then every function can have a cache of programs of its own: together they would have too many.
 CAN_FUSE = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+
+_not_compilable: set[Any] = set()
 
 
 def fuses(device: torch.device) -> bool:
     """Whether functions of rows on a device are compiled though called eagerly."""
-    if torch.compiler.is_compiling() or not CAN_FUSE:
+    if torch.compiler.is_compiling():
         return False
     setting = os.environ.get("XPENT_COMPILE", "")
     if setting not in ("", "0", "1"):
         raise ValueError(f"XPENT_COMPILE must be 0 (never) or 1 (on a CPU, too) if it is set, got {setting!r}")
-    return setting == "1" or (setting != "0" and device.type in ("cuda", "xpu") and has_triton())
+    if setting == "0" or not CAN_FUSE or (device.type == "cpu" and setting != "1"):
+        return False
+    if device.type not in ("cpu", "cuda", "xpu") or (device.type != "cpu" and not has_triton()):
+        return False
+    # What is compiled can be called neither inside torch.func, whatever its arguments, nor while it is traced.
+    return torch._C._functorch.peek_interpreter_stack() is None and not torch._C._is_tracing()
 
 
 def fused(function: Callable[..., Any], static: tuple[Any, ...], arrays: Sequence[Any]) -> Any:
-    """``function(*static, *arrays)``, compiled once for all shapes and numbers among the arrays."""
-    return _compiled(function, static)(*[array if array is None else _open(array) for array in arrays])
+    """``function(*static, *arrays)``, compiled for all sizes and numbers at once; as it is where that fails."""
+    if (function, static) not in _not_compilable:
+        try:
+            return _compiled(function, static)(*[array if array is None else _open(array) for array in arrays])
+        except Exception as error:  # there are many kinds, and what is no fault of the compiler is raised again below
+            _not_compilable.add((function, static))
+            warnings.warn(
+                f"xpent goes on without torch.compile, which failed; XPENT_COMPILE=0 does not try it: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return function(*static, *arrays)
 
 
 def _open(array: torch.Tensor | float) -> torch.Tensor:
-    array = array.detach() if isinstance(array, torch.Tensor) else torch.tensor(array, dtype=torch.float64)
+    """What is compiled for any number instead of this one, and for any sizes."""
+    if isinstance(array, torch.Tensor):
+        array = array.detach()
+    else:
+        array = torch.tensor(array, dtype=torch.float64, device="cpu")
     torch._dynamo.maybe_mark_dynamic(array, list(range(array.ndim)))
     return array
 
 
 @functools.lru_cache(maxsize=1024)
 def _compiled(function: Callable[..., Any], static: tuple[Any, ...]) -> Any:
-    return torch.compile(lambda *arrays: function(*static, *arrays), fullgraph=True, isolate_recompiles=True)  # type: ignore[call-overload]
+    return torch.compile(  # type: ignore[call-overload]
+        lambda *arrays: function(*static, *arrays), fullgraph=True, recompile_limit=64, isolate_recompiles=True
+    )
 
 
 def _is_in_forward_mode() -> bool:

@@ -17,6 +17,7 @@ from xpent._backends.arrays import (
     contiguous,
     empty,
     holds,
+    is_array,
     is_floating,
     is_real,
     namespace,
@@ -132,7 +133,7 @@ def over_rows(
     """
     x = arrays[0]
     batch, classes = batch_shape(x.shape, axes), class_count(x.shape, axes)
-    indices = blocks(batch, classes, *[a for a in arrays if a is not None])
+    indices = blocks(batch, classes, *[a for a in (*arrays, *shared) if is_array(a)])
     if indices is None:
         dtypes = tuple([dtype for _, dtype in outputs])
         found = at_once(function, static, (*as_rows(arrays, axes, x.ndim), *shared), dtypes)

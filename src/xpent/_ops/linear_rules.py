@@ -1,8 +1,8 @@
 """The rules of linear cross-entropy: value, gradients, second order, in blocks of rows.
 
-A block of rows has its logits made, turned into the gradient with respect to them where they lie, and forgotten: all
-of them never exist at once. The mathematics of the layer is in `linear_layer`, that of the loss in
-`cross_entropy_rules`.
+A block of rows has its logits made, turned into the gradient with respect to them, where they lie if the library writes
+to arrays, and forgotten: all of them never exist at once. The mathematics of the layer is in `linear_layer`, that of
+the loss in `cross_entropy_rows`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from xpent._backends.arrays import (
 )
 from xpent._backends.differentiable import Wanted
 from xpent._backends.rows import add_product, fold, rows_of_block
-from xpent._ops.cross_entropy_rules import CROSS_ENTROPY, LOSS_AND_GRADIENT, Form, losses_and_gradients, pose
+from xpent._ops.cross_entropy_rows import Form, losses_and_gradients, pose
+from xpent._ops.cross_entropy_rules import CROSS_ENTROPY, LOSS_AND_GRADIENT
 from xpent._ops.layout import over_rows
 from xpent._ops.linear_layer import (
     BIAS,

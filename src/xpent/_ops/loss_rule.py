@@ -30,6 +30,8 @@ def rule_of_loss(
         the loss and its tangent.
     ``hessian_product(tangents, wanted, *primals, **keywords)``
         the tangents of these gradients.
+    ``keeps_gradients``
+        see `Rule`.
     """
 
     def value(*primals: Array, **keywords: Any) -> Array:
