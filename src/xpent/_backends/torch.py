@@ -72,6 +72,8 @@ def fused(function: Callable[..., Any], static: tuple[Any, ...], arrays: Sequenc
     if (function, static) not in _not_compilable:
         try:
             return _compiled(function, static)(*[array if array is None else _open(array) for array in arrays])
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # there are many kinds, and what is no fault of the compiler is raised again below
             _not_compilable.add((function, static))
             warnings.warn(
