@@ -108,14 +108,14 @@ def _are_fused(arrays: Sequence[Array]) -> bool:
 
 
 def rows_of_block(x: Array, class_count: int, given: int | None) -> int:
-    """Rows in a block of `fold`; if none are given, as many as divide those of ``x``, if that makes it half full."""
+    """Rows in a block of `fold`; if none are given, as many as divide those of ``x``, if that fills it to 4/5."""
     if given is not None or x.shape[0] == 0:
         return given or 1
     count: int = x.shape[0]
     # XLA keeps three arrays of a block where others keep one.
-    most = max(1, (LOGITS // 3 if is_jax(x) else LOGITS) // class_count)
+    most = max(1, (3 * LOGITS // 8 if is_jax(x) else LOGITS) // class_count)
     fewest = math.ceil(count / most)
-    return math.ceil(count / next((k for k in range(fewest, 2 * fewest) if count % k == 0), fewest))
+    return math.ceil(count / next((k for k in range(fewest, 5 * fewest // 4 + 1) if count % k == 0), fewest))
 
 
 def fold(

@@ -99,8 +99,8 @@ def linear_cross_entropy(
     normalizer : number or array of shape (), optional
         Divides the sum instead, with any reduction but "none".
     block_size : int, optional
-        Rows in a block. None takes as many as have 2**24 logits, 64 MiB in float32, in JAX a third of that, for it
-        holds them three times. With fewer, adding to the gradient of the weight takes longer than multiplying.
+        Rows in a block. None takes as many as have 2**24 logits, 64 MiB in float32, in JAX 3/8 of that, for it holds
+        them three times. With fewer, adding to the gradient of the weight takes longer than multiplying.
 
     Returns
     -------
