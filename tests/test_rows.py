@@ -297,3 +297,18 @@ def test_a_large_gradient_can_be_grown_shared_and_saved(tmp_path):
     torch.testing.assert_close(torch.load(tmp_path / "gradient"), x.grad)
     assert x.grad.is_contiguous()
     assert x.grad.share_memory_().is_shared()
+
+
+@pytest.mark.library("torch")
+@pytest.mark.parametrize("name", ["class_weight", "normalizer"])
+def test_what_all_rows_share_can_be_mapped_over(monkeypatch, name):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(rows, "BLOCK", 8)
+    x, q = torch.randn(64, 5, dtype=torch.float64), torch.rand(64, 5, dtype=torch.float64)
+    shared = torch.rand((3, 5) if name == "class_weight" else (3,), dtype=torch.float64)
+
+    def loss(constant):
+        return xpent.cross_entropy(x, q, **{name: constant})
+
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(loss)(shared), torch.stack([loss(constant) for constant in shared]))
