@@ -201,17 +201,17 @@ def put(x: Array, index: Array, value: Array | float) -> Array:
 
     Compilers fuse a comparison with all indices into what is done with the rows anyway; elsewhere it costs a pass.
     """
+    if is_numpy(x) and x.ndim == 2:
+        x[_row_numbers(x), index[:, 0]] = value[:, 0] if is_array(value) else value
+        return x
+    if is_numpy(x):
+        sys.modules["numpy"].put_along_axis(x, index, value, -1)
+        return x
     if is_jax(x):
         return namespace(x).put_along_axis(x, index, value, axis=-1, inplace=False)
-    if not (are_eager(x, index, value) if is_array(value) else are_eager(x, index)):
-        return namespace(x).where(class_indices(x) == index, value, x)
-    if is_torch(x):
+    if are_eager(x, index, value) if is_array(value) else are_eager(x, index):
         return x.scatter_(-1, index, value)
-    if x.ndim == 2:
-        x[_row_numbers(x), index[:, 0]] = value[:, 0] if is_array(value) else value
-    else:
-        sys.modules["numpy"].put_along_axis(x, index, value, -1)
-    return x
+    return namespace(x).where(class_indices(x) == index, value, x)
 
 
 def _row_numbers(x: Array) -> Array:

@@ -223,6 +223,7 @@ def _gradient(targets: Targets, peak: Peak, z: Array | None, level: Array | floa
     if z is None:
         return gradient
     p = xp.exp(z) / s
-    at_index = p * level - value * xp.where(p > 0.5, peak.rest / s, 1.0 - p)
+    at_index = -value * xp.where(p > 0.5, peak.rest / s, 1.0 - p)
+    at_index = at_index + p * level if is_array(level) else at_index
     at_index = at_index if dense is None else at_index + take(spread, targets.class_index)
     return put(gradient, targets.class_index, scale * at_index)
