@@ -139,6 +139,18 @@ def test_one_graph_serves_every_number_of_rows_and_classes(device):
     assert len(set(graphs)) == 1
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_long_row_is_summed_as_exactly_as_a_short_one(dynamic, device):
+    """The compiler adds up its entries one by one, for CPUs."""
+    x = torch.rand(4, 50257, generator=torch.Generator().manual_seed(0)).to(device)
+    t, function = x.argmin(-1), xpent.value_and_grad(xpent.cross_entropy)
+    loss, gradient = torch.compile(function, fullgraph=True, dynamic=dynamic)(x, t)
+    exact_loss, exact = function(x.double(), t)
+    units = 4 + 2 * (x.amax(-1, keepdim=True) - x.amin(-1, keepdim=True))
+    assert ((gradient - exact).abs() <= units * 2.0**-24 * exact.abs()).all()
+    assert (loss - exact_loss).abs() <= units.max() * 2.0**-24 * exact_loss
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_narrow_logits_give_a_float32_loss_and_a_gradient_in_their_dtype(dtype, device):
     x, t = torch.tensor(X, device=device, dtype=dtype), torch.tensor(LABELS, device=device)

@@ -244,6 +244,15 @@ def transposes_jvp(x: Array) -> bool:
     return is_jax(x)
 
 
+def adds_one_by_one(x: Array) -> bool:
+    """Whether a sum over an axis is compiled to a loop whose rounding errors grow with its length: on a CPU."""
+    if is_torch(x):
+        from xpent._backends import torch
+
+        return torch.adds_one_by_one(x)
+    return is_jax(x)
+
+
 def visible(x: Array) -> Array | None:
     """An array with the same data where it can be looked at for free, on a CPU and not traced; else None."""
     if is_torch(x):

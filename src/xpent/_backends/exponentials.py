@@ -5,10 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from xpent._backends.arrays import Array, empty, in_place, is_jax, is_numpy, namespace, opaque, put, take, visible
+from xpent._backends.arrays import (
+    Array,
+    adds_one_by_one,
+    empty,
+    in_place,
+    is_jax,
+    is_numpy,
+    namespace,
+    opaque,
+    put,
+    take,
+    visible,
+)
 from xpent._backends.rows import Index, parts, walk
 
-_GROUP = 2048  # entries of a row that XLA sums at a time
+_GROUP = 2048  # entries of a row that are summed at a time where they are added up one by one
 
 
 def maximum(x: Array) -> tuple[Array, Array | None]:
@@ -103,7 +115,7 @@ def _in_parts(
 
 
 def _sum_of(exp: Array, x: Array, shift: Array) -> Array:
-    return _sum(_exp, x, shift) if is_jax(x) else namespace(x).sum(exp, axis=-1, keepdims=True)
+    return _sum(_exp, x, shift) if adds_one_by_one(x) else namespace(x).sum(exp, axis=-1, keepdims=True)
 
 
 def _if_any(condition: Array, then: Callable[[], Array], otherwise: Callable[[], Array]) -> Array:
@@ -130,15 +142,17 @@ def _small_exp(x: Array, shift: Array) -> Array:
 
 
 def _sum(function: Callable[[Array, Array], Array], x: Array, shift: Array) -> Array:
-    """The sum over each row of a function of its entries and the shift, (..., 1)."""
-    # XLA on a CPU is slow for long rows, and adds up one by one; in groups it is quick, and as exact as can be.
-    xp, length = namespace(x), x.shape[-1]
-    group = max(n for n in range(1, _GROUP + 1) if length % n == 0)
-    if group == length:
+    """The sum over each row of a function of its entries and the shift, (..., 1), in groups, as exact as can be."""
+    xp, length, group = namespace(x), x.shape[-1], _GROUP
+    if length <= group:
         return xp.sum(function(x, shift), axis=-1, keepdims=True)
-    if group < 16:
-        last = length - length % _GROUP
-        return _sum(function, x[..., :last], shift) + _sum(function, x[..., last:], shift)
-    groups = xp.reshape(x, (*x.shape[:-1], length // group, group))
-    sums = xp.sum(function(groups, shift[..., None]), axis=-1)
-    return xp.sum(opaque(sums), axis=-1, keepdims=True)
+    if is_jax(x):  # a length that torch.compile keeps open has no divisors
+        largest = max(n for n in range(1, group + 1) if length % n == 0)
+        group = group if largest < 16 else largest
+    last = length - length % group
+    groups = xp.reshape(x[..., :last], (*x.shape[:-1], length // group, group))
+    sums = opaque(xp.sum(function(groups, shift[..., None]), axis=-1))
+    in_groups = xp.sum(sums, axis=-1, keepdims=True)
+    if is_jax(x) and last == length:
+        return in_groups
+    return in_groups + xp.sum(function(x[..., last:], shift), axis=-1, keepdims=True)

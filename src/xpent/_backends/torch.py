@@ -20,7 +20,7 @@ from torch.utils._triton import has_triton
 
 from xpent._backends.arrays import Array
 
-__all__ = ["apply", "are_eager", "empty", "fused", "fuses", "visible", "xp"]
+__all__ = ["adds_one_by_one", "apply", "are_eager", "empty", "fused", "fuses", "visible", "xp"]
 
 
 def visible(x: torch.Tensor) -> torch.Tensor | None:
@@ -39,6 +39,11 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> t
     if device.type != "cpu" or size < 2**22 or numpy is None:
         return torch.empty(shape, dtype=dtype, device=device)
     return torch.from_numpy(numpy.empty(size, dtype="u1")).view(dtype).reshape(shape)
+
+
+def adds_one_by_one(x: torch.Tensor) -> bool:
+    """Whether the sum of a row is compiled for a CPU; kernels that exist already are more careful."""
+    return torch.compiler.is_compiling() and x.device.type == "cpu"
 
 
 def are_eager(*arrays: torch.Tensor) -> bool:
