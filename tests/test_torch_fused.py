@@ -88,8 +88,7 @@ def test_one_program_serves_all_shapes_and_numbers(asarray):
         assert graphs() == 1
 
 
-def test_many_options_each_have_a_program(asarray):
-    """More than PyTorch keeps of one function by default."""
+def test_every_set_of_options_has_its_own_program(asarray):
     x, t = asarray(X), asarray(LABELS)
     for i in range(12):
         options = {"label_smoothing": i / 16, "z_loss": i / 4}
@@ -166,6 +165,15 @@ def test_it_can_be_switched_off_and_is_off_on_a_cpu(monkeypatch, setting):
     ours, _, moving = build(ALL_OPTIONS, torch, torch.tensor)
     ours(*moving)
     assert graphs() == 0
+
+
+@pytest.mark.parametrize("setting", ["", "0", "1"])
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_a_gpu_is_compiled_for_where_there_is_a_compiler_and_it_is_not_switched_off(monkeypatch, setting, has_compiler):
+    monkeypatch.setenv("XPENT_COMPILE", setting)
+    monkeypatch.setattr(bridge, "has_triton", lambda: has_compiler)
+    assert bridge.fuses(torch.device("cuda")) == (has_compiler and setting != "0")
+    assert not bridge.fuses(torch.device("mps"))
 
 
 def test_a_wrong_setting_is_an_error(monkeypatch):

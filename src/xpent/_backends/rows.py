@@ -85,7 +85,7 @@ def at_once(
     dtypes: tuple[DType, ...],
 ) -> list[Array]:
     """Outputs of ``function(*static, *arrays)`` in the dtypes given, in one kernel where PyTorch makes one for us."""
-    if is_torch(arrays[0]) and _are_fused([array for array in arrays if is_array(array)]):
+    if _are_fused(arrays):
         from xpent._backends import torch
 
         found: list[Array] = torch.fused(_outputs, (function, static, dtypes), arrays)
@@ -99,12 +99,12 @@ def _outputs(
     return [cast(y, dtype) for y, dtype in zip(function(*static, *arrays), dtypes, strict=True)]
 
 
-def _are_fused(arrays: Sequence[Array]) -> bool:
+def _are_fused(arrays: Sequence[Any]) -> bool:
     if not is_torch(arrays[0]):
         return False
     from xpent._backends import torch
 
-    return torch.fuses(arrays[0].device) and are_eager(*arrays)
+    return torch.fuses(arrays[0].device) and are_eager(*[array for array in arrays if is_array(array)])
 
 
 def rows_of_block(x: Array, class_count: int, given: int | None) -> int:
