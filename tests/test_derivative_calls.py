@@ -69,7 +69,7 @@ BAD_CALLS = {
     "tangent of integers": (
         lambda x, t: xpent.jvp(F, (x, t), (None, x[:, 0])),
         TypeError,
-        "tangent.*None for integers",
+        "tangent.*None for an array of integers",
     ),
     "tangent missing": (lambda x, t: xpent.jvp(F, (x, t), (x,)), ValueError, "2 primals, got 1"),
     "no tangent": (lambda x, t: xpent.jvp(F, (x, t), (None, None)), ValueError, "at least one tangent"),

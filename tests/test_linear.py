@@ -29,7 +29,7 @@ BAD = [
     ({"weight": WEIGHT.astype(int)}, TypeError, "weight.*floating.*int"),
     ({"features": FEATURES[0, 0]}, ValueError, r"features.*\(\.\.\., 3\).*\(\)"),
     ({"targets": LABELS[:3]}, ValueError, r"\(7, 5\).*\(7,\).*\(3,\)"),
-    ({"targets": LABELS + 5}, ValueError, "target.*no class.*5"),
+    ({"targets": LABELS + 5}, ValueError, "target.*out of range.*5"),
     ({"sample_weight": np.ones(5)}, ValueError, r"sample_weight.*\(7,\).*\(5,\)"),
     ({"where": np.ones((7, 5), dtype=bool)}, TypeError, "where"),
 ]

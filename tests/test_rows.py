@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import xpent
-from xpent._backends import exponentials, rows
+from xpent._backends import numpy as numpy_backend
+from xpent._backends.blocked import BlockedBackend
 
 RNG = np.random.default_rng(3)
 MIB = 2**20

@@ -1,9 +1,14 @@
 """Softmax, log-softmax, log-sum-exp and cross-entropy with hand-written derivatives, on every array library."""
 
-from xpent._derivatives import grad, jvp, value_and_grad, vjp
-from xpent._ops.cross_entropy import cross_entropy
-from xpent._ops.linear import linear_cross_entropy
-from xpent._ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
+from xpent._functions import (
+    cross_entropy,
+    linear_cross_entropy,
+    log_softmax,
+    logsumexp,
+    softmax,
+    softmax_jacobian,
+)
+from xpent._transforms import grad, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
 

@@ -1,7 +1,8 @@
-"""The bridge to JAX: grad, jvp, vmap and jit in every nesting."""
+"""JAX: compiled functions that jax.grad, jvp, vmap and jit compose in any order."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -10,72 +11,179 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from xpent._backends.arrays import Array
+from xpent._backends.base import Array, Backend
+
+# Entries of a product of matrices that is added to another array.
+PRODUCT = 2**20
 
 
-def visible(x: jax.Array) -> Any:
-    """The data as a NumPy array if it lies on a CPU of this process, else None.
+class JaxBackend(Backend):
+    """JAX arrays, concrete or traced."""
 
-    Under jit even what is done with a concrete JAX array is traced.
-    """
-    if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable:
+    transposes_jvp = True
+    block_logits = 3 * 2**21  # XLA keeps three arrays of a block where others keep one
+
+    def __init__(self) -> None:
+        super().__init__(jnp)
+
+    def device(self, x: Array) -> Any:
+        del x
         return None
-    return np.asarray(x) if all(device.platform == "cpu" for device in x.devices()) else None
+
+    def inspectable(self, x: Array) -> Array | None:
+        # Under jit even operations on a concrete array are traced, so the data is returned as a NumPy array.
+        if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable:
+            return None
+        return np.asarray(x) if all(device.platform == "cpu" for device in x.devices()) else None
+
+    def all_within(self, index: Any, count: int) -> bool:
+        return bool(index.min() >= 0 and index.max() < count)
+
+    def scalar(self, number: float, like: Array) -> Array:
+        return jnp.full((), number, dtype=self.accumulation_dtype(like.dtype))
+
+    def take(self, x: Array, index: Array) -> Array:
+        return jnp.take_along_axis(x, index, axis=-1)
+
+    def put(self, x: Array, index: Array, value: Array | float) -> Array:
+        rows = jnp.reshape(x, (-1, x.shape[-1]))
+        value = value if isinstance(value, float) else jnp.reshape(value, (-1,))
+        numbers = jnp.arange(rows.shape[0])
+        rows = rows.at[numbers, jnp.reshape(index, (-1,))].set(
+            value, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
+        )
+        return jnp.reshape(rows, x.shape)
+
+    def first_maximum(self, x: Array) -> tuple[Array, None]:
+        return self.largest(x), None
+
+    def exponentials(
+        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        del out
+        e = self.exp_except(x, shift, index)
+        total = self.total(e)
+        # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
+        total = jax.lax.cond(
+            jnp.any(total < x.shape[-1] * _small(x.dtype)),
+            lambda: self.total(self.put(_scaled_exp(x, shift), index, 0.0)) * 2.0**-64,
+            lambda: total,
+        )
+        return e, total, jnp.exp(z)
+
+    def exp_and_rest(self, d: Array, index: None, out: Array | None = None) -> tuple[Array, Array]:
+        del index, out
+        return jnp.exp(d), self.rest_sum(d, jnp.zeros_like(d[..., :1]), None)
+
+    def rest_sum(self, x: Array, shift: Array, index: None, d: Array | None = None) -> Array:
+        del index, d
+        total = _sum_of(lambda x, shift: jnp.exp(x - shift), x, shift)
+
+        def without_largest() -> Array:
+            # The largest term is 1, up to rounding, since XLA may compute x and its maximum differently. The terms above
+            # 3/4 are left out; if all others are less than the total by less than 3/2, there was one of them only.
+            rest = _sum_of(_small_scaled_exp, x, shift) * 2.0**-64
+            return jnp.where(total - rest < 1.5, rest, total - 1.0)
+
+        # In other rows nothing cancels in total - 1.
+        return jax.lax.cond(jnp.any(total < 2.0), without_largest, lambda: total - 1.0)
+
+    def errstate(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def optimization_barrier(self, x: Array) -> Array:
+        return jax.lax.optimization_barrier(x)
+
+    def add_product(self, total: Array, a: Array, b: Array) -> Array:
+        rows = max(1, PRODUCT // b.shape[1])
+
+        def add(start: Any, length: int, total: Array) -> Array:
+            part = jax.lax.dynamic_slice_in_dim(total, start, length)
+            part += jax.lax.dynamic_slice_in_dim(a, start, length) @ b
+            return jax.lax.dynamic_update_slice_in_dim(total, part, start, 0)
+
+        total, (count, rest) = _varying(total, a, b), divmod(total.shape[0], rows)
+        if count:
+            total = jax.lax.fori_loop(0, count, lambda i, total: add(i * rows, rows, total), total)
+        return add(count * rows, rest, total) if rest else total
+
+    def loop(self, function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
+        # A loop that remains one when it is compiled, and that keeps nothing of its blocks for the backward pass.
+        step = jax.checkpoint(lambda sums, block: function(sums, *block))
+        sums = [_varying(total, *arrays) for total in sums]
+        count, rest = divmod(arrays[0].shape[0], rows)
+        whole = jax.tree.map(lambda a: jnp.reshape(a[: count * rows], (count, rows, *a.shape[1:])), arrays)
+        sums, outputs = jax.lax.scan(step, sums, whole)
+        outputs = jax.tree.map(lambda y: jnp.reshape(y, (count * rows, *y.shape[2:])), outputs)
+        if rest:
+            sums, last = step(sums, jax.tree.map(lambda a: a[count * rows :], arrays))
+            outputs = jax.tree.map(lambda y, z: jnp.concatenate([y, z]), outputs, last)
+        return sums, outputs
+
+    def apply(self, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
+        return _compiled(rule, options)(primals, constants)
 
 
-def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:
-    """Evaluate a rule, compiled, so that JAX differentiates it through its own derivatives."""
-    return _compiled(rule, tuple(options.items()))(primals, constants)
+JAX = JaxBackend()
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(rule: Any, options: tuple[tuple[str, Any], ...]) -> Any:
+def _compiled(rule: Any, options: Any) -> Any:
     # JAX transposes the jvp to go backward, so rule.jvp must be linear in the tangents.
     @jax.custom_jvp
     def evaluate(primals: Any, constants: Any) -> Any:
-        return rule.value(*primals, **constants, **dict(options))
+        return rule.value(JAX, primals, constants, options)
 
     def jvp(arguments: Any, tangents: Any) -> Any:
-        primals, constants = jax.tree.map(jnp.asarray, arguments)  # jax.grad leaves arrays of NumPy as they are
-        for name, tangent in tangents[1].items():
-            if not isinstance(tangent, SymbolicZero):
+        primals, constants = jax.tree.map(jnp.asarray, arguments)  # jax.grad passes NumPy arrays on as they are
+        for name, tangent in zip(tangents[1]._fields, tangents[1], strict=True):
+            if tangent is not None and not isinstance(tangent, SymbolicZero):
                 raise TypeError(f"{name} is a constant: it has no gradient here; use jax.lax.stop_gradient({name})")
         moved = tuple(None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents[0])
-        return rule.jvp(moved, *primals, **constants, **dict(options))
+        return rule.jvp(JAX, moved, primals, constants, options)
 
     evaluate.defjvp(jvp, symbolic_zeros=True)
     return jax.jit(evaluate, inline=True)
 
 
-def fold(function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
-    """A loop over blocks of rows that stays a loop when compiled, and keeps nothing of them for the way back."""
-    step = jax.checkpoint(lambda sums, block: function(sums, *block))
-    sums = [_varying(total, *arrays) for total in sums]
-    count, rest = divmod(arrays[0].shape[0], rows)
-    whole = jax.tree.map(lambda a: jnp.reshape(a[: count * rows], (count, rows, *a.shape[1:])), arrays)
-    sums, outputs = jax.lax.scan(step, sums, whole)
-    outputs = jax.tree.map(lambda y: jnp.reshape(y, (count * rows, *y.shape[2:])), outputs)
-    if rest:
-        sums, last = step(sums, jax.tree.map(lambda a: a[count * rows :], arrays))
-        outputs = jax.tree.map(lambda y, z: jnp.concatenate([y, z]), outputs, last)
-    return sums, outputs
+def _small(dtype: Any) -> float:
+    """A sum below this for each term loses accuracy, because terms are subnormal."""
+    info = jnp.finfo(dtype)
+    return float(info.smallest_normal) * 2.0 ** (info.nmant + 2)
 
 
-def add_product(total: jax.Array, a: jax.Array, b: jax.Array, rows: int) -> jax.Array:
-    """total + a @ b, so many rows at a time."""
-
-    def add(start: Any, length: int, total: jax.Array) -> jax.Array:
-        part = jax.lax.dynamic_slice_in_dim(total, start, length)
-        part += jax.lax.dynamic_slice_in_dim(a, start, length) @ b
-        return jax.lax.dynamic_update_slice_in_dim(total, part, start, 0)
-
-    total, (count, rest) = _varying(total, a, b), divmod(total.shape[0], rows)
-    if count:
-        total = jax.lax.fori_loop(0, count, lambda i, total: add(i * rows, rows, total), total)
-    return add(count * rows, rest, total) if rest else total
+def _scaled_exp(x: Array, shift: Array) -> Array:
+    """2**64 exp(x - shift), as the square of 2**32 exp((x - shift) / 2), of which fewer entries are subnormal."""
+    root = 2.0**32 * jnp.exp(0.5 * (x - shift))
+    return root * root
 
 
-def _varying(total: jax.Array, *arrays: jax.Array | None) -> jax.Array:
+def _small_scaled_exp(x: Array, shift: Array) -> Array:
+    """The same, and 0 for x - shift above log(3/4)."""
+    e = _scaled_exp(x, shift)
+    return e * (1.0 - jnp.floor(e * 2.0**-64 + 0.25))  # XLA does not fuse jnp.where with the sum
+
+
+def _sum_of(function: Any, x: Array, shift: Array) -> Array:
+    """The sum over each row of a function of x and the shift, which XLA computes without storing the terms."""
+    length = x.shape[-1]
+    group = _group(length)
+    if group is None:
+        return jnp.sum(function(x, shift), axis=-1, keepdims=True)
+    groups = jnp.reshape(x, (*x.shape[:-1], length // group, group))
+    sums = 0.5 * jnp.sum(function(groups, shift[..., None]), axis=-1)  # the factor keeps XLA from merging both sums
+    return 2.0 * jnp.sum(sums, axis=-1, keepdims=True)
+
+
+@functools.cache
+def _group(length: int) -> int | None:
+    """Entries to sum at a time; XLA takes three times as long for sums of functions of more than 40000 entries."""
+    if length <= 2**15:
+        return None
+    return next((n for n in range(2**14, 1000, -1) if length % n == 0), None)
+
+
+def _varying(total: Array, *arrays: Array | None) -> Array:
     """The same, of the type of what depends on these arrays: under shard_map they may differ from device to device."""
     for array in arrays:
         if array is not None:

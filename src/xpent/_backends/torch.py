@@ -1,4 +1,4 @@
-"""The bridge to PyTorch: autograd, torch.func and torch.compile."""
+"""PyTorch: `TorchBackend` where operations are recorded, compiled or vectorized, `EagerTorchBackend` where not."""
 
 from __future__ import annotations
 
@@ -9,257 +9,316 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import array_api_compat.torch as xp
 import torch
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils._triton import has_triton
 
-from xpent._backends.arrays import Array
+from xpent._backends import torch_autograd, torch_private
+from xpent._backends.base import Array, Backend, DType
+from xpent._backends.blocked import BlockedBackend
 
-__all__ = ["adds_one_by_one", "apply", "are_eager", "empty", "fused", "fuses", "visible", "xp"]
+_FLOATING = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+_INTEGRAL = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64}
+_KINDS = {
+    **dict.fromkeys(_FLOATING, "real floating"),
+    **dict.fromkeys(_INTEGRAL, "integral"),
+    torch.bool: "bool",
+}
 
+# Entries of a block for each thread. Smaller blocks are limited by the interpreter, larger ones by memory bandwidth.
+BLOCK = 2**19
 
-def visible(x: torch.Tensor) -> torch.Tensor | None:
-    """The tensor if it is a plain one on the CPU, neither traced nor vmapped, else None."""
-    return x if x.device.type == "cpu" and _is_plain(x) else None
+# A sum below this for each term loses accuracy, because terms are subnormal.
+SMALL = {torch.float32: 2.0**-101, torch.float64: 2.0**-968}
 
-
-def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A tensor to be written to, large ones on a CPU in memory of NumPy.
-
-    NumPy asks Linux for huge pages, PyTorch does not by default, and to touch small ones for the first time costs more
-    than to compute a loss and its gradient.
-    """
-    size = math.prod(shape) * dtype.itemsize
-    numpy = sys.modules.get("numpy")
-    if device.type != "cpu" or size < 2**22 or numpy is None:
-        return torch.empty(shape, dtype=dtype, device=device)
-    return torch.from_numpy(numpy.empty(size, dtype="u1")).view(dtype).reshape(shape)
-
-
-def adds_one_by_one(x: torch.Tensor) -> bool:
-    """Whether the sum of a row is compiled for a CPU; kernels that exist already are more careful."""
-    return torch.compiler.is_compiling() and x.device.type == "cpu"
-
-
-def are_eager(*arrays: torch.Tensor) -> bool:
-    """Whether what is made of tensors is evaluated at once and autograd does not record it, in either mode."""
-    return not torch.is_grad_enabled() and not _is_in_forward_mode() and all(_is_plain(array) for array in arrays)
-
-
-# Since then every function can have a cache of programs of its own: together they would have too many.
+# Only since isolate_recompiles exists can every function have a cache of compiled programs of its own.
 CAN_FUSE = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+
+
+class TorchBackend(Backend):
+    """Torch tensors, for operations that autograd, torch.func or torch.compile may see."""
+
+    def __init__(self) -> None:
+        super().__init__(torch)
+
+    def isdtype(self, dtype: DType, *kinds: str) -> bool:
+        return _KINDS.get(dtype) in kinds
+
+    def is_floating(self, x: Array) -> bool:
+        return x.dtype in _FLOATING
+
+    def is_real(self, x: Array) -> bool:
+        return x.dtype in _KINDS
+
+    def accumulation_dtype(self, dtype: DType) -> DType:
+        if dtype in (torch.float32, torch.float64):
+            return dtype
+        return torch.float32 if dtype in _FLOATING else torch.get_default_dtype()
+
+    def index_dtype(self) -> DType:
+        return torch.int64
+
+    def device(self, x: Array) -> Any:
+        return x.device
+
+    def inspectable(self, x: Array) -> Array | None:
+        return x if x.device.type == "cpu" and torch_private.is_plain(x) else None
+
+    def all_within(self, index: Array, count: int) -> bool:
+        lowest, highest = torch.aminmax(index)
+        return lowest.item() >= 0 and highest.item() < count
+
+    def to_int(self, x: Array) -> int:
+        return int(x.item())  # int(x) fails for large uint64
+
+    def cast(self, x: Array, dtype: DType) -> Array:
+        return x if x.dtype == dtype else x.to(dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+        return self.empty(shape, dtype, like).zero_()
+
+    def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+        return torch.empty(shape, dtype=dtype, device=like.device)
+
+    def scalar(self, number: float, like: Array) -> Array | float:
+        if not torch.compiler.is_compiling():
+            return number
+        return torch.full((), number, dtype=self.accumulation_dtype(like.dtype), device=like.device)
+
+    def static_int(self, index: int) -> int:
+        # With dynamic shapes torch.compile keeps an int open to change, and takes ``0 in (0,)`` for false then.
+        return len(range(index))
+
+    def class_indices(self, x: Array) -> Array:
+        return torch.arange(x.shape[-1], device=x.device)
+
+    def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
+        return x.permute(order)
+
+    def expand_dims(self, x: Array, axis: int) -> Array:
+        return x.unsqueeze(axis)
+
+    def gather(self, table: Array, index: Array) -> Array:
+        return table[index]
+
+    def any_of_row(self, x: Array) -> Array:
+        return x.any(-1, keepdim=True)
+
+    def total(self, x: Array) -> Array:
+        return x.sum(-1, keepdim=True)
+
+    def largest(self, x: Array) -> Array:
+        return x.amax(-1, keepdim=True)
+
+    def first_maximum(self, x: Array) -> tuple[Array, Array | None]:
+        return x.amax(-1, keepdim=True), None
+
+    def take(self, x: Array, index: Array) -> Array:
+        return x.gather(-1, index)  # take_along_dim makes torch.compile specialize on shapes
+
+    def put(self, x: Array, index: Array, value: Array | float) -> Array:
+        return x.scatter(-1, index, value)
+
+    def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
+        # A compiler fuses a comparison with what is summed, but not a scatter.
+        return torch.where(self.class_indices(x) == index, 0.0, torch.exp(x - shift))
+
+    def exponentials(
+        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        e = self.exp_except(x, shift, index)
+        return e, self._sum_of_many(e), torch.exp(z)
+
+    def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
+        # The largest term is 1, up to rounding, since a compiler may compute x and its maximum differently. If the terms
+        # above 3/4 sum to less than 3/2, it is the only one of them, else nothing cancels in their sum - 1.
+        e = self.exp(d, out)
+        small = self._sum_of_many(torch.where(e > 0.75, 0.0, e))
+        large = self._sum_of_many(torch.where(e > 0.75, e, 0.0))
+        return e, small + torch.where(large < 1.5, 0.0 * large, large - 1.0)
+
+    def _sum_of_many(self, x: Array) -> Array:
+        # Code compiled for a CPU adds terms one by one: in float32, the sum of 128256 is wrong by up to 340 u.
+        if x.dtype != torch.float32 or x.device.type != "cpu" or not torch.compiler.is_compiling():
+            return x.sum(-1, keepdim=True)
+        return x.sum(-1, keepdim=True, dtype=torch.float64).to(torch.float32)
+
+    def errstate(self) -> Any:
+        return torch_private.NO_ERRSTATE
+
+    def apply(self, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
+        return torch_autograd.apply(self, rule, primals, constants, options)
+
+    def for_kernels(self, arrays: Sequence[Array]) -> Backend:
+        if not torch_private.are_eager(arrays):
+            return self
+        if fuses(arrays[0].device):
+            return FUSED
+        return EAGER
+
+
+class EagerTorchBackend(BlockedBackend, TorchBackend):
+    """Torch tensors that are evaluated at once, can be written to and are not recorded by autograd."""
+
+    def block_entries(self, x: Array) -> int:
+        return BLOCK * torch.get_num_threads() if x.device.type == "cpu" else sys.maxsize
+
+    def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+        """A tensor to be written to, large ones on a CPU in memory of NumPy.
+
+        NumPy asks Linux for huge pages and PyTorch does not by default; touching small pages for the first time costs
+        more than computing a loss and its gradient.
+        """
+        size = math.prod(shape) * dtype.itemsize
+        numpy = sys.modules.get("numpy")
+        if like.device.type != "cpu" or size < 2**22 or numpy is None:
+            return torch.empty(shape, dtype=dtype, device=like.device)
+        return torch.from_numpy(numpy.empty(size, dtype="u1")).view(dtype).reshape(shape)
+
+    def first_maximum(self, x: Array) -> tuple[Array, Array | None]:
+        # Outside of parts of long rows, finding the index takes longer than all else.
+        return super().first_maximum(x) if self.parts(x) is not None else TorchBackend.first_maximum(self, x)
+
+    def put(self, x: Array, index: Array, value: Array | float) -> Array:
+        return x.scatter_(-1, index, value)
+
+    def zero_rows(self, x: Array, is_active: Array) -> Array:
+        if x.device.type == "cpu":
+            x[~is_active[..., 0]] = 0.0
+            return x
+        return x.masked_fill_(~is_active, 0.0)
+
+    def subtract(self, x: Array, y: Array, out: Array | None = None) -> Array:
+        return torch.sub(x, y, out=out)
+
+    def multiply(self, x: Array, y: Array | float) -> Array:
+        return x.mul_(y)
+
+    def scale(self, x: Array, factor: Array) -> Array:
+        if factor.device.type == "cpu" and factor == 1.0:  # as in loss.backward()
+            return x
+        return x.mul_(factor)
+
+    def divide(self, x: Array, y: Array) -> Array:
+        return x.div_(y)
+
+    def add(self, x: Array, y: Array) -> Array:
+        return x.add_(y)
+
+    def exp(self, x: Array, out: Array | None = None) -> Array:
+        return torch.exp(x, out=out)
+
+    def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
+        return torch.sub(x, shift, out=out).exp_().scatter_(-1, index, 0.0)
+
+    def exponentials(
+        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        if x.device.type != "cpu" or self.parts(x) is not None:
+            return super().exponentials(x, shift, z, index, out)
+        # The kernel of softmax takes half as long as subtraction and exp. Its sums may be inaccurate, but they divide
+        # all terms of a row alike, and these are added up anew here.
+        is_overwritten = out is not None and out.data_ptr() == x.data_ptr()
+        e = torch.softmax(x, -1, out=None if is_overwritten else out)
+        t = e.gather(-1, index)
+        total = e.scatter_(-1, index, 0.0).sum(-1, keepdim=True)
+        is_small = ~((z > -64.0) & (total > x.shape[-1] * SMALL[x.dtype]))
+        if is_small.any():
+            rows = is_small[..., 0]
+            exact = torch.exp(x[rows].double() - shift[rows]).scatter_(-1, index[rows], 0.0)
+            e[rows], t[rows] = exact.to(e.dtype), torch.exp(z[rows])
+            total[rows] = exact.sum(-1, keepdim=True).to(e.dtype)
+        return e, total, t
+
+    def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
+        e = torch.exp(d, out=out)
+        rest = e.sum(-1, keepdim=True).sub_(1.0)
+        is_small = rest < 0.5
+        if d.device.type != "cpu":
+            return super().exp_and_rest(d, index, out)
+        if is_small.any():
+            rows = is_small[..., 0]
+            exact = torch.exp(d[rows].double())
+            exact.scatter_(-1, exact.argmax(-1, keepdim=True), 0.0)
+            rest[rows] = exact.sum(-1, keepdim=True).to(rest.dtype)
+        return e, rest
+
+    def softmax(self, x: Array, out: Array | None = None) -> Array:
+        if x.device.type != "cpu" or self.parts(x) is not None:
+            return super().softmax(x, out)
+        p = torch.softmax(x, -1, out=out)
+        return p.div_(p.sum(-1, keepdim=True))  # the sums of the kernel may be inaccurate
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        return torch.mm(a, b, out=self.empty((a.shape[0], b.shape[1]), a.dtype, a))
+
+    def add_product(self, total: Array, a: Array, b: Array) -> Array:
+        return total.addmm_(a, b)
+
+
+class FusedTorchBackend(EagerTorchBackend):
+    """Torch tensors for eager functions of rows that are compiled first."""
+
+    def block_entries(self, x: Array) -> None:
+        del x
+
+    def run_kernel(self, kernel: Callable[..., Sequence[Array]], static: Any, *arguments: Any) -> Sequence[Array]:
+        return run_compiled(kernel, static, arguments)
+
+
+TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
 
 _not_compilable: set[Any] = set()
 
 
 def fuses(device: torch.device) -> bool:
-    """Whether functions of rows on a device are compiled though called eagerly."""
-    if torch.compiler.is_compiling():
-        return False
+    """Whether eager functions of rows on a device are compiled: if XPENT_COMPILE is 1."""
     setting = os.environ.get("XPENT_COMPILE", "")
     if setting not in ("", "0", "1"):
-        raise ValueError(f"XPENT_COMPILE must be 0 (never) or 1 (on a CPU, too) if it is set, got {setting!r}")
-    if setting == "0" or not CAN_FUSE or (device.type == "cpu" and setting != "1"):
+        raise ValueError(f"XPENT_COMPILE must be 0 or 1 if it is set, got {setting!r}")
+    if setting != "1" or not CAN_FUSE:
         return False
     if device.type not in ("cpu", "cuda", "xpu") or (device.type != "cpu" and not has_triton()):
         return False
-    # What is compiled can be called neither inside torch.func, whatever its arguments, nor while it is traced.
-    return torch._C._functorch.peek_interpreter_stack() is None and not torch._C._is_tracing()
+    # Compiled functions cannot be called inside torch.func transforms or while tracing.
+    return not torch_private.is_transforming() and not torch_private.is_tracing()
 
 
-def fused(function: Callable[..., Any], static: tuple[Any, ...], arrays: Sequence[Any]) -> Any:
-    """``function(*static, *arrays)``, compiled for all sizes and numbers at once; as it is where that fails."""
-    if (function, static) not in _not_compilable:
+def run_compiled(kernel: Callable[..., Any], static: Any, arguments: tuple[Any, ...]) -> Any:
+    """``kernel(TORCH, static, *arguments)``, compiled once for all sizes and numbers; uncompiled where that fails."""
+    if (kernel, static) not in _not_compilable:
         try:
-            return _compiled(function, static)(*[array if array is None else _open(array) for array in arrays])
+            return _compiled(kernel, static)(*torch.utils._pytree.tree_map(_open, arguments))
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # there are many kinds, and what is no fault of the compiler is raised again below
-            _not_compilable.add((function, static))
+        except Exception as error:  # of many types; what is no fault of the compiler is raised again below
+            _not_compilable.add((kernel, static))
             warnings.warn(
-                f"xpent goes on without torch.compile, which failed; XPENT_COMPILE=0 does not try it: {error}",
+                f"torch.compile failed, so xpent runs uncompiled; set XPENT_COMPILE=0 to avoid the attempt: {error}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return function(*static, *arrays)
+    return kernel(EAGER, static, *arguments)
 
 
-def _open(array: torch.Tensor | float) -> torch.Tensor:
-    """What is compiled for any number instead of this one, and for any sizes."""
-    if isinstance(array, torch.Tensor):
-        array = array.detach()
+def _open(argument: Any) -> Any:
+    """An argument for which no program is specialized, neither on its sizes nor on its value."""
+    if isinstance(argument, float):
+        argument = torch.tensor(argument, dtype=torch.float64, device="cpu")
+    elif isinstance(argument, torch.Tensor):
+        argument = argument.detach()
     else:
-        array = torch.tensor(array, dtype=torch.float64, device="cpu")
-    torch._dynamo.maybe_mark_dynamic(array, list(range(array.ndim)))
-    return array
+        return argument
+    torch._dynamo.maybe_mark_dynamic(argument, list(range(argument.ndim)))
+    return argument
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(function: Callable[..., Any], static: tuple[Any, ...]) -> Any:
+def _compiled(kernel: Callable[..., Any], static: Any) -> Any:
     return torch.compile(  # type: ignore[call-overload]
-        lambda *arrays: function(*static, *arrays), fullgraph=True, recompile_limit=64, isolate_recompiles=True
+        lambda *arguments: kernel(TORCH, static, *arguments),
+        fullgraph=True,
+        recompile_limit=64,
+        isolate_recompiles=True,
     )
-
-
-def _is_in_forward_mode() -> bool:
-    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
-
-
-def _is_plain(x: torch.Tensor) -> bool:
-    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
-        return False
-    if type(x) not in (torch.Tensor, torch.nn.Parameter):
-        return False
-    functorch = torch._C._functorch
-    return not functorch.is_functorch_wrapped_tensor(x) and not functorch.is_legacy_batchedtensor(x)
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """What is not a tensor: the rule, its options, and the keywords of the constants that follow the primals."""
-
-    rule: Any
-    options: dict[str, Any]
-    names: tuple[str, ...]
-
-    def split(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
-        count = len(arrays) - len(self.names)
-        return arrays[:count], dict(zip(self.names, arrays[count:], strict=True))
-
-    def primals_only(self, arrays: Sequence[Any], is_needed: Callable[[Any], bool]) -> Sequence[Any]:
-        primals, constants = self.split(arrays)
-        for name, value in constants.items():
-            if is_needed(value):
-                raise TypeError(f"{name} is a constant: it has no gradient here; pass {name}.detach()")
-        return primals
-
-
-class _Evaluate(torch.autograd.Function):
-    """Any rule."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(job: _Job, *arrays: torch.Tensor) -> Any:
-        primals, constants = job.split(arrays)
-        return _contiguous(job.rule.value(*primals, **constants, **job.options))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
-        ctx.job, *arrays = inputs
-        ctx.save_for_backward(*arrays)
-        ctx.save_for_forward(*arrays)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
-        job, saved = ctx.job, ctx.saved_tensors  # once: checkpointing computes them again at each look
-        if all(cotangent is None for cotangent in cotangents):
-            return (None,) * (1 + len(saved))
-        needed = job.primals_only(ctx.needs_input_grad[1:], bool)
-        primals, constants = job.split(saved)
-        wanted = tuple([i for i, is_needed in enumerate(needed) if is_needed])
-        gradients = job.rule.vjp(cotangents, wanted, *primals, **constants, **job.options)
-        found = dict(zip(wanted, gradients, strict=True))
-        return (None, *[found.get(i) for i in range(len(saved))])
-
-
-class _EvaluateForward(_Evaluate):
-    """The same with forward mode, which torch.compile refuses to see on an autograd.Function."""
-
-    @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Any) -> Any:
-        moved = ctx.job.primals_only(tangents, lambda tangent: tangent is not None)
-        # PyTorch turns forward mode off in here, and an outer jvp or jacfwd would silently see a derivative of zero.
-        with forward_ad._set_fwd_grad_enabled(True):
-            primals, constants = ctx.job.split([forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors])  # type: ignore[no-untyped-call]
-            return _contiguous(ctx.job.rule.jvp(tuple(moved), *primals, **constants, **ctx.job.options)[1])
-
-
-class _EvaluateWithGradients(_EvaluateForward):
-    """A number and its gradients with respect to some primals, made in one pass and kept for the way back."""
-
-    generate_vmap_rule = False
-
-    @staticmethod
-    def forward(job: _Job, wanted: tuple[int, ...], *arrays: torch.Tensor) -> Any:  # type: ignore[override]
-        primals, constants = job.split(arrays)
-        return _contiguous(job.rule.value_and_gradient.value(*primals, wanted=wanted, **constants, **job.options))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: Any) -> None:
-        ctx.job, ctx.wanted, *arrays = inputs
-        ctx.gradients = outputs[1:]  # not among the saved tensors, which others may see: they will be written to
-        ctx.mark_non_differentiable(*ctx.gradients)
-        ctx.save_for_backward(*arrays)
-        ctx.save_for_forward(*arrays)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
-        job, wanted, arrays, cotangent, gradients = ctx.job, ctx.wanted, ctx.saved_tensors, cotangents[0], ctx.gradients
-        keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph()
-        if not keeps_graph:
-            ctx.gradients = None
-        if cotangent is None:
-            return (None,) * (2 + len(arrays))
-        if torch.is_grad_enabled():  # the gradients will be differentiated, so they must not be constants
-            primals, constants = job.split(arrays)
-            gradients = job.rule.vjp((cotangent,), wanted, *primals, **constants, **job.options)
-        elif keeps_graph or not _is_plain(cotangent):
-            gradients = [gradient * cotangent for gradient in gradients]
-        elif cotangent.device.type != "cpu" or cotangent != 1.0:
-            gradients = [gradient.mul_(cotangent) for gradient in gradients]
-        found = {i: gradient.to(arrays[i].dtype) for i, gradient in zip(wanted, gradients, strict=True)}
-        return (None, None, *[found.get(i) for i in range(len(arrays))])
-
-    @staticmethod
-    def jvp(ctx: Any, _: None, __: None, *tangents: Any) -> Any:
-        return (_EvaluateForward.jvp(ctx, _, *tangents), *[None] * len(ctx.wanted))
-
-
-def _contiguous(outputs: Any) -> Any:
-    # Forward mode demands one layout of an output and its tangent.
-    return tuple([y.contiguous() for y in outputs]) if isinstance(outputs, tuple) else outputs.contiguous()
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _is_differentiated_by_func() -> bool:
-    # torch.compile inlines a Function whose arguments do not require grad, as those of torch.func do not, and what
-    # PyTorch makes of a maximum then is neither exact nor right where two logits tie.
-    kinds = torch._C._functorch.TransformType
-    levels = torch._C._functorch.get_interpreter_stack() or ()
-    return any(level.key() in (kinds.Grad, kinds.Jvp) for level in levels)
-
-
-def _moving(primals: Sequence[torch.Tensor], constants: Sequence[torch.Tensor]) -> tuple[int, ...]:
-    """The primals whose gradients autograd alone, and at first order, will ask for."""
-    if not torch.is_grad_enabled() or _is_in_forward_mode() or any(constant.requires_grad for constant in constants):
-        return ()
-    moving = tuple([i for i, primal in enumerate(primals) if primal.requires_grad])
-    return moving if all(map(_is_plain, (*primals, *constants))) else ()
-
-
-def apply(rule: Any, primals: tuple[Array, ...], constants: dict[str, Array], options: dict[str, Any]) -> Any:
-    """Evaluate a rule so that autograd and torch.func differentiate it through its own derivatives."""
-    arrays = (*primals, *constants.values())
-    if not torch.compiler.is_compiling():
-        job = _Job(rule, options, tuple(constants))
-        moving = _moving(primals, tuple(constants.values()))
-        if moving and rule.keeps_gradients(moving, *primals, **options):
-            return _EvaluateWithGradients.apply(job, moving, *arrays)[0]  # type: ignore[no-untyped-call]
-        return _EvaluateForward.apply(job, *arrays)  # type: ignore[no-untyped-call]
-    if _is_differentiated_by_func():
-        raise NotImplementedError(
-            "torch.compile cannot see the derivatives of xpent inside torch.func.grad, vjp or jvp; "
-            "inside what is compiled, use xpent.grad, xpent.vjp or xpent.jvp, also under torch.func.vmap"
-        )
-    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
-        return _Evaluate.apply(_Job(rule, options, tuple(constants)), *arrays)  # type: ignore[no-untyped-call]
-    # torch.compile inlines a Function that needs no gradient, but not one of a variable number of arguments.
-    return rule.value(*primals, **constants, **options)

@@ -1,12 +1,13 @@
-"""vjp, jvp, grad and value_and_grad: the hand-written derivatives, callable on the arrays of any library."""
+"""vjp, jvp, grad and value_and_grad: the hand-written derivatives as functions of the arrays of any library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xpent._backends.arrays import Array, cast, common_namespace, constant, is_floating, quiet
-from xpent._backends.differentiable import Call, Differentiable, evaluating
+from xpent._backends.base import Array, Backend
+from xpent._backends.registry import backend_of
+from xpent._engine.call import Call, Differentiable, evaluating
 
 Argnums = int | tuple[int, ...]
 
@@ -43,7 +44,9 @@ def vjp(
 
     Notes
     -----
-    The formulas stand in section 1 of the design; jax.vjp means the same.
+    The same as jax.vjp, with derivatives written by hand. The pullback of `softmax` is v -> p (v - sum(p v)), of
+    `log_softmax` g -> g - p sum(g), of `logsumexp` g -> g p, with p the softmax of the row; `cross_entropy` gives the
+    gradient in its own documentation, times the cotangent.
 
     Examples
     --------
@@ -53,8 +56,9 @@ def vjp(
     (array([ 0.25, -0.25]),)
     """
     call = _bind(function, primals, options)
-    wanted = tuple([i for i, primal in enumerate(call.primals) if is_floating(primal)])
-    if not wanted:
+    backend = call.backend
+    argnums = tuple([i for i, primal in enumerate(call.primals) if backend.is_floating(primal)])
+    if not argnums:
         raise TypeError(f"nothing to differentiate: no argument of {function.__name__} holds floating-point numbers")
     value = call.evaluate()
 
@@ -65,9 +69,13 @@ def vjp(
                 f"cotangent must have the structure of the value, {len(outputs)} arrays, got {cotangent!r}"
             )
         for output, part in zip(outputs, cotangents, strict=True):
-            _check_moved("cotangent", part, output)
-        with quiet(call.primals[0]):
-            return call.rule.vjp(cotangents, wanted, *call.primals, **call.keywords)
+            _check_direction(backend, "cotangent", part, output)
+        arguments = (cotangents, argnums, call.primals, call.constants, call.options)
+        arrays = [a for a in (*cotangents, *call.primals, *call.constants) if backend.is_array(a)]
+        with backend.errstate():
+            if backend.for_kernels(arrays).keeps_gradients:  # then nobody differentiates the result
+                return call.rule.backward(backend, None, *arguments)
+            return call.rule.vjp(backend, *arguments)
 
     return value, pullback
 
@@ -85,7 +93,7 @@ def jvp(
     primals : sequence of arrays
         Its arrays.
     tangents : sequence of arrays or None
-        One for each primal, of its shape; None where a primal does not move, as integers never do.
+        One for each primal, of its shape; None for zero, and for primals that hold integers.
     **options
         Its options.
 
@@ -94,18 +102,21 @@ def jvp(
     value : array
         What the function returns.
     tangent : array
-        Its change along ``tangents``, of the shape and dtype of ``value``.
+        The directional derivative along ``tangents``, of the shape and dtype of ``value``.
 
     Raises
     ------
     TypeError
-        If ``function`` is another function, or a tangent is not an array of floating-point numbers, or moves integers.
+        If ``function`` is another function, or a tangent is not an array of floating-point numbers, or is given for a
+        primal that holds integers.
     ValueError
         If a tangent has not the shape of its primal, or there is none; and all that the function raises.
 
     Notes
     -----
-    The formulas stand in section 1 of the design; jax.jvp means the same.
+    The same as jax.jvp, with derivatives written by hand. The tangent of `softmax` is p (v - sum(p v)), of
+    `log_softmax` v - sum(p v), of `logsumexp` sum(p v), and of the gradient of `cross_entropy` for a class index
+    p (v - sum(p v)), with p the softmax of the row and v the tangent of the logits.
 
     Examples
     --------
@@ -130,10 +141,11 @@ def jvp(
         raise ValueError("at least one tangent must be an array, got None for every primal")
     for primal, tangent in zip(call.primals, tangents, strict=True):
         if tangent is not None:
-            _check_moved("tangent", tangent, primal)
-    with quiet(call.primals[0]):
-        value, tangent = call.rule.jvp(tuple(tangents), *call.primals, **call.keywords)
-        return call.structure(value), call.structure(tangent)
+            _check_direction(call.backend, "tangent", tangent, primal)
+    with call.backend.errstate():
+        pair = call.rule.jvp(call.backend, tuple(tangents), call.primals, call.constants, call.options)
+    value, tangent = pair if call.structure is None else map(call.structure, pair)
+    return value, tangent
 
 
 def value_and_grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiable[...]:
@@ -162,7 +174,8 @@ def value_and_grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Di
 
     Notes
     -----
-    The formulas stand in section 1 of the design; jax.value_and_grad means the same.
+    The same as jax.value_and_grad, with derivatives written by hand: for `cross_entropy` the gradient in its own
+    documentation, for `logsumexp` the softmax.
 
     Examples
     --------
@@ -196,7 +209,8 @@ def grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiab
 
     Notes
     -----
-    The formulas stand in section 1 of the design; jax.grad means the same.
+    The same as jax.grad, with derivatives written by hand: for `cross_entropy` the gradient in its own documentation,
+    for `logsumexp` the softmax.
 
     Examples
     --------
@@ -220,14 +234,15 @@ def _check_function(function: Differentiable[...]) -> None:
         )
 
 
-def _check_moved(name: str, moved: Array, like: Array) -> None:
-    if not is_floating(like):
-        raise TypeError(f"{name} must be None for integers, which do not move: they are {like.dtype}")
-    common_namespace(**{name: moved, "its primal": like})
-    if not is_floating(moved):
-        raise TypeError(f"{name} must hold floating-point numbers, got {moved.dtype}")
-    if tuple(moved.shape) != tuple(like.shape):
-        raise ValueError(f"{name} must have the shape {tuple(like.shape)}, got {tuple(moved.shape)}")
+def _check_direction(backend: Backend, name: str, direction: Array, like: Array) -> None:
+    """Check a tangent or cotangent of an array."""
+    if not backend.is_floating(like):
+        raise TypeError(f"{name} must be None for an array of integers, got one for {like.dtype}")
+    backend_of(**{name: direction, "its array": like})
+    if not backend.is_floating(direction):
+        raise TypeError(f"{name} must hold floating-point numbers, got {direction.dtype}")
+    if tuple(direction.shape) != tuple(like.shape):
+        raise ValueError(f"{name} must have the shape {tuple(like.shape)}, got {tuple(direction.shape)}")
 
 
 def _flatten(structure: Any) -> tuple[Array, ...]:
@@ -238,33 +253,35 @@ def _flatten(structure: Any) -> tuple[Array, ...]:
 
 def _gradient_function(function: Differentiable[...], argnums: Argnums, name: str) -> Differentiable[...]:
     _check_function(function)
-    wanted = argnums if isinstance(argnums, tuple) else (argnums,)
-    if not wanted or not all(isinstance(i, int) for i in wanted):
+    positions = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not positions or not all(isinstance(i, int) for i in positions):
         raise TypeError(f"argnums must be an int or a tuple of ints, got {argnums!r}")
-    if len(set(wanted)) != len(wanted):
+    if len(set(positions)) != len(positions):
         raise ValueError(f"argnums must name an array once, got {argnums!r}")
 
     def bind(*primals: Array, **options: Any) -> Call:
         call = _bind(function, primals, options)
-        rule = call.rule.value_and_gradient if name == "value_and_grad" else call.rule.gradient
-        if not call.is_scalar or rule is None:
+        backend, both = call.backend, call.rule.value_and_grad
+        if not call.is_scalar or both is None:
             raise TypeError(f"{name} needs one number as the output of {function.__name__}; use vjp for an array")
-        for i in wanted:
+        for i in positions:
             if not 0 <= i < len(call.primals):
                 raise TypeError(
                     f"argnums must lie in [0, {len(call.primals)}), got {i}; class and sample weights are constants"
                 )
-            if not is_floating(call.primals[i]):
+            if not backend.is_floating(call.primals[i]):
                 raise TypeError(f"array {i} holds {call.primals[i].dtype}, which has no gradient")
 
         def structure(outputs: tuple[Array, ...]) -> Any:
-            values, gradients = outputs[: -len(wanted)], outputs[-len(wanted) :]
-            gradients = tuple([cast(g, call.primals[i].dtype) for i, g in zip(wanted, gradients, strict=True)])
+            values, gradients = outputs[: -len(positions)], outputs[-len(positions) :]
+            dtypes = [call.primals[i].dtype for i in positions]
+            gradients = tuple([backend.cast(g, dtype) for g, dtype in zip(gradients, dtypes, strict=True)])
             packed = gradients if isinstance(argnums, tuple) else gradients[0]
             return (*values, packed) if values else packed
 
-        keywords = {**call.keywords, "wanted": tuple([constant(i) for i in wanted])}
-        return Call(rule, call.primals, keywords, structure=structure)
+        rule = both if name == "value_and_grad" else call.rule.gradient
+        options_of_rule = call.options._replace(argnums=tuple([backend.static_int(i) for i in positions]))
+        return Call(backend, rule, call.primals, call.constants, options_of_rule, structure=structure)
 
     bind.__name__ = f"{name}({function.__name__})"
     return evaluating(bind)

@@ -1,0 +1,234 @@
+"""Checks of arguments: what was given and what is allowed, before any arithmetic."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from sys import float_info
+from typing import Any
+
+from xpent._backends.base import Array, Backend
+from xpent._backends.registry import backend_of
+from xpent._engine.layout import Axes, batch_shape, class_count
+from xpent._losses.targets import Options, is_class, is_ignored
+
+Axis = int | tuple[int, ...] | None
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, name: str = "x") -> Axes:
+    """The class axes of valid logits, as non-negative integers in the order of the flat class index."""
+    if not backend.is_real(x):
+        raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
+    if where is not None:
+        if not backend.isdtype(where.dtype, "bool"):
+            raise TypeError(f"where must hold booleans, got {where.dtype}")
+        if not _is_broadcastable(tuple(where.shape), tuple(x.shape)):
+            raise ValueError(f"where must broadcast to the shape {tuple(x.shape)} of {name}, got {tuple(where.shape)}")
+    ndim = x.ndim
+    given = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    try:
+        axes = tuple([operator.index(a) for a in given])
+    except TypeError:
+        raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+    if not axes or any([not -ndim <= a < ndim for a in axes]):
+        raise ValueError(f"axis must name at least one of the {ndim} axes of {name}, got {axis!r}")
+    axes = tuple([backend.static_int(a % ndim) for a in axes])
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis must name every axis once, got {axis!r}")
+    if class_count(x.shape, axes) == 0:
+        raise ValueError(f"{name} must have at least one class, got shape {tuple(x.shape)} with axis={axis!r}")
+    return axes
+
+
+def _is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether an array of one shape broadcasts to exactly the other."""
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))
+
+
+def array_or_none(value: Any) -> Array | None:
+    """The value of an option unless it is a number or a string."""
+    return None if isinstance(value, numbers.Real | str) else value
+
+
+def check_number(name: str, value: Any, lowest: float, highest: float) -> float:
+    """A Python number in [lowest, highest]."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    value = value if isinstance(value, int) else float(value)
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} must lie between {lowest} and {highest}, got {value!r}")
+    return float(value)
+
+
+def check_number_or_array(
+    backend: Backend, name: str, value: Any, like: Array, lowest: float, highest: float
+) -> Array | float:
+    """A Python number or an array of shape (), in [lowest, highest] if its value can be inspected."""
+    if array_or_none(value) is None:
+        return check_number(name, value, lowest, highest)
+    check_weights(backend, name, value, (), "a number")
+    data = backend.inspectable(value)
+    if data is not None:
+        check_number(name, float(data), lowest, highest)
+    return backend.cast(value, backend.accumulation_dtype(like.dtype))
+
+
+def check_weights(backend: Backend, name: str, weights: Array | None, shape: tuple[int, ...], meaning: str) -> None:
+    """Check that weights hold real numbers and have a shape."""
+    if weights is None:
+        return
+    if not backend.is_real(weights):
+        raise TypeError(f"{name} must hold real numbers, got {weights.dtype}")
+    if tuple(weights.shape) != shape:
+        raise ValueError(f"{name} must have the shape {shape}, {meaning}, got {tuple(weights.shape)}")
+
+
+def check_loss(
+    backend: Backend,
+    shape: tuple[int, ...],
+    like: Array,
+    targets: Array,
+    axes: Axes,
+    class_weight: Array | None,
+    sample_weight: Array | None,
+    ignore_index: int | None,
+    label_smoothing: Array | float,
+    z_loss: Array | float,
+    reduction: str,
+    normalizer: Array | float | None,
+) -> tuple[Options, tuple[Array | float | None, Array | float | None, Array | float | None]]:
+    """The options of a loss of logits of a shape, and its label smoothing, z-loss and normalizer, None for none."""
+    has_indices = _are_indices(backend, targets, shape, axes)
+    classes = class_count(shape, axes)
+    if class_weight is not None:
+        check_weights(backend, "class_weight", class_weight, (classes,), "one weight per class")
+    if sample_weight is not None:
+        check_weights(backend, "sample_weight", sample_weight, batch_shape(shape, axes), "one weight per row")
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if ignore_index is not None:
+        if not isinstance(ignore_index, numbers.Integral):
+            raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
+        ignore_index = int(ignore_index)
+        if not has_indices:
+            raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
+    is_checked = has_indices and _check_indices(backend, targets, classes, ignore_index)
+    options = Options(axes, ignore_index, is_checked, reduction)
+    return options, (
+        _positive_or_none(backend, "label_smoothing", label_smoothing, like, 1.0),
+        _positive_or_none(backend, "z_loss", z_loss, like, float_info.max),
+        _check_normalizer(backend, normalizer, reduction, like),
+    )
+
+
+def _positive_or_none(
+    backend: Backend, name: str, value: Any, like: Array, highest: float
+) -> Array | float | None:
+    """A number or array in [0, highest], None for the number 0."""
+    if type(value) is float and value == 0.0:
+        return None
+    value = check_number_or_array(backend, name, value, like, 0.0, highest)
+    return None if isinstance(value, float) and value == 0.0 else value
+
+
+def _check_normalizer(
+    backend: Backend, normalizer: Array | float | None, reduction: str, like: Array
+) -> Array | float | None:
+    if normalizer is None:
+        return None
+    if reduction == "none":
+        raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
+    if isinstance(normalizer, numbers.Real):
+        return backend.scalar(check_number("normalizer", normalizer, math.ulp(0.0), float_info.max), like)
+    check_weights(backend, "normalizer", normalizer, (), "a number")
+    return normalizer
+
+
+def _are_indices(backend: Backend, targets: Array, shape: tuple[int, ...], axes: Axes) -> bool:
+    """Whether targets for logits of a shape are class indices rather than distributions, told by their own shape."""
+    batch = batch_shape(shape, axes)
+    if tuple(targets.shape) == batch:
+        if not backend.isdtype(targets.dtype, "integral"):
+            raise TypeError(f"class indices must be integers, got {targets.dtype}")
+        return True
+    if tuple(targets.shape) == shape:
+        if not backend.is_real(targets):
+            raise TypeError(f"a distribution over the classes must hold real numbers, got {targets.dtype}")
+        return False
+    raise ValueError(
+        f"for logits of shape {shape}, targets must have the shape {batch} (class indices) or {shape} "
+        f"(a distribution over the classes), got {tuple(targets.shape)}"
+    )
+
+
+def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: int | None) -> bool:
+    """Whether the class indices are known to be in range or ignored; an error if one is known not to be."""
+    data = backend.inspectable(targets)
+    if data is None:
+        return False
+    if 0 in data.shape:
+        return True
+    of_data = backend_of(targets=data)
+    index = of_data.cast(data, of_data.index_dtype())
+    if of_data.all_within(index, count):
+        return True
+    is_wrong = ~is_class(index, count)
+    if ignore_index is not None:
+        is_wrong = is_wrong & ~is_ignored(of_data, data, ignore_index)
+    if not of_data.xp.any(is_wrong):
+        return True
+    flat = of_data.xp.reshape(of_data.cast(is_wrong, index.dtype), (-1,))
+    position = _unravel(int(of_data.xp.argmax(flat)), tuple(data.shape))
+    value = of_data.to_int(data[position])
+    raise ValueError(f"target {value} at {position} is out of range: there are {count} classes, numbered from 0")
+
+
+def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    index: tuple[int, ...] = ()
+    for length in reversed(shape):
+        position, here = divmod(position, length)
+        index = (here, *index)
+    return index
+
+
+def check_layer(backend: Backend, features: Array, weight: Array, bias: Array | None) -> None:
+    """Check the dtypes and shapes of a linear layer."""
+    arrays = {"features": features, "weight": weight, "bias": bias}
+    for name, array in arrays.items():
+        if array is not None and not backend.is_floating(array):
+            raise TypeError(f"{name} must hold floating-point numbers, got {array.dtype}")
+    if len({array.dtype for array in arrays.values() if array is not None}) > 1:
+        listed = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items() if array is not None)
+        raise TypeError(f"features, weight and bias must have one dtype, also under autocast; got {listed}")
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise ValueError(f"weight must have the shape (C, D), one row for each class, got {tuple(weight.shape)}")
+    if features.ndim == 0 or features.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"for a weight of shape {tuple(weight.shape)}, features must have the shape (..., {weight.shape[1]}), "
+            f"got {tuple(features.shape)}"
+        )
+    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
+        raise ValueError(f"bias must have the shape ({weight.shape[0]},), one for each class, got {tuple(bias.shape)}")
+
+
+def check_softcap(backend: Backend, softcap: Any, features: Array) -> Array | float | None:
+    """A positive softcap, a number or an array of shape (), or None."""
+    if softcap is None:
+        return None
+    limits = backend.xp.finfo(backend.accumulation_dtype(features.dtype))
+    smallest, largest = float(limits.smallest_normal), float(limits.max)
+    return check_number_or_array(backend, "softcap", softcap, features, smallest, largest)
+
+
+def check_block_size(block_size: Any) -> int | None:
+    """A positive int or None."""
+    if block_size is None:
+        return None
+    if isinstance(block_size, bool) or not isinstance(block_size, numbers.Integral):
+        raise TypeError(f"block_size must be an int or None, got {block_size!r}")
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size!r}")
+    return int(block_size)

@@ -1,0 +1,278 @@
+"""The operations that array libraries do differently, defined with the array API standard alone."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import array_api_compat
+
+Array: TypeAlias = Any
+DType: TypeAlias = Any
+
+
+class Backend:
+    """An array library, for code that works with any.
+
+    The methods here use the array API standard only, so that this class runs every library that follows it. Subclasses
+    override what their library does better. Methods that say so may overwrite an argument; callers pass them arrays of
+    their own.
+    """
+
+    keeps_gradients = False  # whether a loss that will be differentiated computes its gradient in the forward pass
+
+    transposes_jvp = False  # whether the library goes backward by transposing the forward mode
+    block_logits = 2**24  # in a block of a linear layer; with fewer, adding to dW takes longer than multiplying
+
+    def __init__(self, xp: ModuleType) -> None:
+        self.xp = xp
+
+    # Dtypes and devices
+
+    def isdtype(self, dtype: DType, *kinds: str) -> bool:
+        """Whether a dtype is of one of the kinds, named as in the array API standard."""
+        return bool(self.xp.isdtype(dtype, kinds))
+
+    def is_floating(self, x: Array) -> bool:
+        """Whether an array holds real floating-point numbers."""
+        return self.isdtype(x.dtype, "real floating")
+
+    def is_real(self, x: Array) -> bool:
+        """Whether an array holds floating-point numbers, integers or booleans."""
+        return self.isdtype(x.dtype, "real floating", "integral", "bool")
+
+    def accumulation_dtype(self, dtype: DType) -> DType:
+        """The dtype to compute in: at least 32 bits, the default floating dtype for integers and booleans."""
+        if not self.isdtype(dtype, "real floating"):
+            return self.xp.__array_namespace_info__().default_dtypes()["real floating"]
+        return self.xp.float32 if self.xp.finfo(dtype).bits < 32 else dtype
+
+    def index_dtype(self) -> DType:
+        """The default integer dtype, in which every class index fits."""
+        return self.xp.__array_namespace_info__().default_dtypes()["integral"]
+
+    def device(self, x: Array) -> Any:
+        """The device of an array, None where the library places arrays itself."""
+        return array_api_compat.device(x)
+
+    def is_array(self, value: Any) -> bool:
+        """Whether the value of an option is an array rather than a number, a string or None."""
+        return hasattr(value, "dtype") and hasattr(value, "shape")
+
+    def inspectable(self, x: Array) -> Array | None:
+        """An array with the same data if looking at it costs no transfer and no compilation, else None."""
+        return x if array_api_compat.is_array_api_strict_namespace(self.xp) else None
+
+    def is_known_true(self, x: Array) -> bool:
+        """Whether all entries are known to be true."""
+        data = self.inspectable(x)
+        return data is not None and bool(data.all() if hasattr(data, "all") else self.xp.all(data))
+
+    def all_within(self, index: Array, count: int) -> bool:
+        """Whether all entries of an inspectable, non-empty array of integers lie in [0, count)."""
+        return bool(self.xp.min(index) >= 0) and bool(self.xp.max(index) < count)
+
+    def to_int(self, x: Array) -> int:
+        """The integer that an inspectable array of shape () holds."""
+        return int(x)
+
+    # Creation and conversion
+
+    def cast(self, x: Array, dtype: DType) -> Array:
+        """The array in another dtype, or itself if it has that dtype."""
+        return x if x.dtype == dtype else self.xp.astype(x, dtype)
+
+    def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+        """An array to be written to, on the device of another."""
+        return self.xp.empty(shape, dtype=dtype, device=self.device(like))
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+        """An array of zeros, on the device of another."""
+        return self.xp.zeros(shape, dtype=dtype, device=self.device(like))
+
+    def scalar(self, number: float, like: Array) -> Array | float:
+        """A number that differs from call to call, as an array where a compiler would take it for a constant."""
+        del like
+        return number
+
+    def static_int(self, index: int) -> int:
+        """The same non-negative int, as a constant of what is compiled."""
+        return index
+
+    def class_indices(self, x: Array) -> Array:
+        """0, 1, ..., C - 1 for the C entries of the last axis."""
+        return self.xp.arange(x.shape[-1], dtype=self.index_dtype(), device=self.device(x))
+
+    def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
+        """The array with its axes in another order."""
+        return self.xp.permute_dims(x, order)
+
+    def expand_dims(self, x: Array, axis: int) -> Array:
+        """The array with one more axis of length one."""
+        return self.xp.expand_dims(x, axis=axis)
+
+    def broadcast_to(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """The array repeated to a shape, a view where the library has views."""
+        return self.xp.broadcast_to(x, shape)
+
+    def gather(self, table: Array, index: Array) -> Array:
+        """The entries of a 1-dimensional array at an array of indices."""
+        return self.xp.reshape(self.xp.take(table, self.xp.reshape(index, (-1,)), axis=0), index.shape)
+
+    def any_of_row(self, x: Array) -> Array:
+        """Whether any entry of each row is true, (..., 1)."""
+        return self.xp.any(x, axis=-1, keepdims=True)
+
+    def contiguous(self, x: Array) -> Array:
+        """The same array in the layout that sums of rows should read."""
+        return x
+
+    # Rows: the class axis is the last, and what has one entry per row has shape (..., 1)
+
+    def total(self, x: Array) -> Array:
+        """The sum of each row."""
+        return self.xp.sum(x, axis=-1, keepdims=True)
+
+    def largest(self, x: Array) -> Array:
+        """The maximum of each row."""
+        return self.xp.max(x, axis=-1, keepdims=True)
+
+    def first_maximum(self, x: Array) -> tuple[Array, Array | None]:
+        """The maximum of each row and the index where it is first attained, None if `exp_and_rest` needs no index."""
+        index = self.xp.argmax(x, axis=-1, keepdims=True)
+        return self.take(x, index), index
+
+    def take(self, x: Array, index: Array) -> Array:
+        """The entry of each row at its index."""
+        if hasattr(self.xp, "take_along_axis"):
+            return self.xp.take_along_axis(x, index, axis=-1)
+        return self.total(self.xp.where(self.class_indices(x) == index, x, self.xp.zeros_like(x)))
+
+    def put(self, x: Array, index: Array, value: Array | float) -> Array:
+        """The rows with the entry at each index replaced; may overwrite ``x``."""
+        return self.xp.where(self.class_indices(x) == index, value, x)
+
+    def zero_rows(self, x: Array, is_active: Array) -> Array:
+        """The rows with those that are not active set to 0, whatever they hold; may overwrite ``x``."""
+        return self.xp.where(is_active, x, 0.0)
+
+    def subtract(self, x: Array, y: Array, out: Array | None = None) -> Array:
+        """x - y, in ``out`` if the library can write there."""
+        del out
+        return x - y
+
+    def multiply(self, x: Array, y: Array | float) -> Array:
+        """x * y; may overwrite ``x``."""
+        return x * y
+
+    def scale(self, x: Array, factor: Array) -> Array:
+        """x * factor for a factor of shape (); may overwrite ``x``."""
+        return x * factor
+
+    def divide(self, x: Array, y: Array) -> Array:
+        """x / y; may overwrite ``x``."""
+        return x / y
+
+    def add(self, x: Array, y: Array) -> Array:
+        """x + y; may overwrite ``x``."""
+        return x + y
+
+    def exp(self, x: Array, out: Array | None = None) -> Array:
+        """exp(x), in ``out`` if the library can write there."""
+        del out
+        return self.xp.exp(x)
+
+    def exponentials(
+        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """The terms of a sum of exponentials, with the one at the index of each row apart.
+
+        exp(x - shift) with 0 at the index of each row, the sum of each row of it, and exp(z), where z is x - shift at the
+        index. All three may be multiplied by a factor for each row, but not where z < -64. ``out`` may be ``x``.
+        """
+        e = self.exp_except(x, shift, index, out)
+        return e, self.total(e), self.xp.exp(z)
+
+    def exponential_sums(self, x: Array, shift: Array, z: Array, index: Array) -> tuple[Array, Array]:
+        """The second and third value of `exponentials`."""
+        return self.exponentials(x, shift, z, index)[1:]
+
+    def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
+        """exp(x - shift) with 0 at the index of each row; ``out`` may be ``x``."""
+        return self.put(self.exp(self.subtract(x, shift, out), out), index, 0.0)
+
+    def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
+        """exp(d) and the sum of each row of it without its first maximum, whose index `first_maximum` returned.
+
+        The maximum of each row of ``d`` is 0, up to rounding.
+        """
+        e = self.exp(d, out)
+        return e, self.total(self.xp.where(self.class_indices(e) == index, 0.0, e))
+
+    def rest_sum(self, x: Array, shift: Array, index: Array | None, d: Array | None = None) -> Array:
+        """The sum of exp(x - shift) over each row without its first maximum; ``d`` is x - shift if it exists."""
+        return self.exp_and_rest(self.subtract(x, shift) if d is None else d, index)[1]
+
+    def softmax(self, x: Array, out: Array | None = None) -> Array:
+        """exp(x - m) / sum exp(x - m), where m is the maximum of each row; rows without a finite one are NaN."""
+        m = self.largest(x)
+        e = self.exp(self.subtract(x, m + 0.0 * m, out), out)
+        return self.divide(e, self.total(e))
+
+    # Matrices
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The product of two matrices."""
+        return self.xp.matmul(a, b)
+
+    def add_product(self, total: Array, a: Array, b: Array) -> Array:
+        """total + a @ b; may overwrite ``total``, and needs no other array of its size if the library allows it."""
+        return total + self.matmul(a, b)
+
+    def optimization_barrier(self, x: Array) -> Array:
+        """The same array, about which a compiler knows nothing, even if it is constant."""
+        return x
+
+    # Evaluation
+
+    def for_kernels(self, arrays: Sequence[Array]) -> Backend:
+        """The backend that evaluates a function of rows of these arrays, whose derivatives nobody asks for."""
+        del arrays
+        return self
+
+    def block_entries(self, x: Array) -> int | None:
+        """Entries of ``x`` that one thread computes at a time, None if all at once."""
+        del x
+        return None
+
+    def for_each(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """Call a function for every item, on several threads if the library computes with one."""
+        for item in items:
+            task(item)
+
+    def loop(
+        self,
+        function: Callable[..., tuple[list[Array], list[Array]]],
+        sums: list[Array],
+        arrays: tuple[Array | None, ...],
+        rows: int,
+    ) -> tuple[list[Array], list[Array]]:
+        """Call ``function(sums, *block)`` for blocks of rows; return the last sums and the outputs of all blocks."""
+        del rows
+        return function(sums, *arrays)
+
+    def run_kernel(self, kernel: Callable[..., Sequence[Array]], static: Any, *arguments: Any) -> Sequence[Array]:
+        """``kernel(backend, static, *arguments)``."""
+        return kernel(self, static, *arguments)
+
+    def errstate(self) -> contextlib.AbstractContextManager[Any]:
+        """Silence floating-point warnings: infinities and NaN are valid results."""
+        numpy = sys.modules.get("numpy")
+        return contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore")
+
+    def apply(self, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
+        """Evaluate a rule so that the library differentiates it through the rule's own derivatives."""
+        return rule.value(self, primals, constants, options)

@@ -1,0 +1,107 @@
+"""Backends that write to arrays: blocks of rows, and parts of rows that are too long for a block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from xpent._backends.base import Array, Backend
+
+
+class BlockedBackend(Backend):
+    """A library whose arrays can be written to, and that computes blocks that fit in the caches of a CPU.
+
+    Rows longer than a block are computed in parts, with one shift for all, so that their sums merge by addition.
+    """
+
+    keeps_gradients = True
+
+    def parts(self, x: Array) -> list[slice] | None:
+        """The parts of a single row that is longer than a block, None for other arrays."""
+        length, entries = x.shape[-1], self.block_entries(x)
+        if entries is None or length <= entries or math.prod(x.shape) != length:
+            return None
+        return [slice(i, min(i + entries, length)) for i in range(0, length, entries)]
+
+    def first_maximum(self, x: Array) -> tuple[Array, Array | None]:
+        parts = self.parts(x)
+        if parts is None:
+            index = x.argmax(-1, keepdims=True)
+        else:
+            maxima = self._of_parts(x, parts, lambda part: self.largest(x[..., part]))
+            part = parts[int(maxima.argmax())]
+            index = part.start + x[..., part].argmax(-1, keepdims=True)
+        return self.take(x, index), index
+
+    def exponentials(
+        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        parts = self.parts(x)
+        if parts is None:
+            e = self.exp_except(x, shift, index, out)
+            return e, self.guarded(self.total(e), x, shift, index), self.xp.exp(z)
+        out = self.empty(x.shape, x.dtype, x) if out is None else out
+        return out, self._sum_of_parts(x, shift, index, parts, out), self.xp.exp(z)
+
+    def exponential_sums(self, x: Array, shift: Array, z: Array, index: Array) -> tuple[Array, Array]:
+        parts = self.parts(x)
+        if parts is None:
+            return self.exponentials(x, shift, z, index)[1:]
+        return self._sum_of_parts(x, shift, index, parts), self.xp.exp(z)
+
+    def rest_sum(self, x: Array, shift: Array, index: Array | None, d: Array | None = None) -> Array:
+        parts = self.parts(x)
+        if parts is None:
+            return self.exp_and_rest(self.subtract(x, shift) if d is None else d, index)[1]
+        return self._sum_of_parts(x, shift, index, parts)
+
+    def softmax(self, x: Array, out: Array | None = None) -> Array:
+        parts = self.parts(x)
+        if parts is None:
+            return super().softmax(x, out)
+        out = self.empty(x.shape, x.dtype, x) if out is None else out
+        m = self._of_parts(x, parts, lambda part: self.largest(x[..., part])).max(-1, keepdims=True)
+        return self.divide(out, self._sum_of_parts(x, m + 0.0 * m, None, parts, out))
+
+    def guarded(self, total: Array, x: Array, shift: Array, index: Array) -> Array:
+        """Sums of exponentials, of which so small ones are computed anew that their terms are subnormal."""
+        raise NotImplementedError
+
+    def _sum_of_parts(
+        self, x: Array, shift: Array, index: Array | None, parts: list[slice], out: Array | None = None
+    ) -> Array:
+        def of_part(part: slice) -> Array:
+            into = None if out is None else out[..., part]
+            e = self.exp(self.subtract(x[..., part], shift, into), into)
+            if index is not None and part.start <= int(index) < part.stop:
+                e = self.put(e, index - part.start, 0.0)
+            return self.total(e)
+
+        return self.total(self._of_parts(x, parts, of_part))
+
+    def _of_parts(self, x: Array, parts: list[slice], function: Callable[[slice], Array]) -> Array:
+        results = self.empty((*x.shape[:-1], len(parts)), x.dtype, x)
+
+        def task(i: int) -> None:
+            results[..., i : i + 1] = function(parts[i])
+
+        self.for_each(task, range(len(parts)))
+        return results
+
+    def loop(
+        self,
+        function: Callable[..., tuple[list[Array], list[Array]]],
+        sums: list[Array],
+        arrays: tuple[Array | None, ...],
+        rows: int,
+    ) -> tuple[list[Array], list[Array]]:
+        count: int = arrays[0].shape[0]  # type: ignore[union-attr]
+        results: list[Any] = []
+        for i in range(0, count, rows):
+            block = slice(i, i + rows)
+            sums, outputs = function(sums, *[a if a is None else a[block] for a in arrays])
+            results = results or [self.empty((count, *y.shape[1:]), y.dtype, y) for y in outputs]
+            for result, y in zip(results, outputs, strict=True):
+                result[block] = y
+        return sums, results

@@ -1,0 +1,257 @@
+"""NumPy: arrays are written to, blocks are computed on several threads."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+
+from xpent._backends.base import Array, DType
+from xpent._backends.blocked import BlockedBackend
+
+_KINDS = {"f": "real floating", "i": "integral", "u": "integral", "b": "bool"}
+_REAL = frozenset("fiub")
+
+# Entries of a block. Smaller blocks are limited by the GIL, larger ones by memory bandwidth.
+BLOCK = 2**18
+
+# Entries of NumPy's own buffer. Operands that are broadcast over rows are copied into it if two rows fit, which takes
+# longer than the arithmetic.
+BUFFER = 512
+
+# Entries of a product of matrices that is added to another array.
+PRODUCT = 2**20
+
+# A float32 sum below this for each term loses accuracy, because terms are subnormal.
+SMALL = np.float32(2.0**-101)
+
+_pool: ThreadPoolExecutor | None = None
+
+
+class NumpyBackend(BlockedBackend):
+    """NumPy arrays."""
+
+    def __init__(self) -> None:
+        super().__init__(np)
+
+    def isdtype(self, dtype: DType, *kinds: str) -> bool:
+        return _KINDS.get(dtype.kind) in kinds
+
+    def is_floating(self, x: Array) -> bool:
+        return x.dtype.kind == "f"
+
+    def is_real(self, x: Array) -> bool:
+        return x.dtype.kind in _REAL
+
+    def accumulation_dtype(self, dtype: DType) -> DType:
+        if dtype.kind != "f":
+            return np.dtype("f8")
+        return dtype if dtype.itemsize >= 4 else np.dtype("f4")
+
+    def index_dtype(self) -> DType:
+        return np.dtype(np.intp)
+
+    def device(self, x: Array) -> Any:
+        del x
+        return None
+
+    def inspectable(self, x: Array) -> Array:
+        return x
+
+    def is_known_true(self, x: Array) -> bool:
+        return bool(np.logical_and.reduce(x, axis=None))
+
+    def all_within(self, index: Array, count: int) -> bool:
+        if index.dtype.kind == "i":  # negative numbers are the largest unsigned ones
+            index = index.view(f"u{index.dtype.itemsize}")
+        return bool(np.maximum.reduce(index, axis=None) < count)
+
+    def cast(self, x: Array, dtype: DType) -> Array:
+        if x.dtype == dtype:
+            return x
+        if dtype == np.float16 and x.dtype == np.float32:
+            return _to_half(x)
+        return x.astype(dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+        del like
+        return np.zeros(shape, dtype)
+
+    def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+        del like
+        return np.empty(shape, dtype)
+
+    def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
+        return x.transpose(order)
+
+    def contiguous(self, x: Array) -> Array:
+        # The order of a sum follows the layout, and equal rows must have equal sums.
+        if type(x) is np.ndarray and x.flags.carray and x.dtype.isnative:
+            return x
+        return np.require(x, x.dtype.newbyteorder("="), "CAE")
+
+    def class_indices(self, x: Array) -> Array:
+        return np.arange(x.shape[-1])
+
+    def gather(self, table: Array, index: Array) -> Array:
+        return table[index]
+
+    def any_of_row(self, x: Array) -> Array:
+        return np.logical_or.reduce(x, axis=-1, keepdims=True)
+
+    def total(self, x: Array) -> Array:
+        return np.add.reduce(x, axis=-1, keepdims=True)
+
+    def largest(self, x: Array) -> Array:
+        return np.maximum.reduce(x, axis=-1, keepdims=True)
+
+    def take(self, x: Array, index: Array) -> Array:
+        if x.ndim == 2:
+            return x[np.arange(len(x))[:, None], index]
+        return np.take_along_axis(x, index, -1)
+
+    def put(self, x: Array, index: Array, value: Array | float) -> Array:
+        if x.ndim == 2:
+            x[np.arange(len(x))[:, None], index] = value
+        else:
+            np.put_along_axis(x, index, value, -1)
+        return x
+
+    def zero_rows(self, x: Array, is_active: Array) -> Array:
+        x[~is_active[..., 0]] = 0.0
+        return x
+
+    def subtract(self, x: Array, y: Array, out: Array | None = None) -> Array:
+        return np.subtract(x, y, out=out)
+
+    def multiply(self, x: Array, y: Array | float) -> Array:
+        return np.multiply(x, y, out=x)
+
+    def divide(self, x: Array, y: Array) -> Array:
+        return np.divide(x, y, out=x)
+
+    def add(self, x: Array, y: Array) -> Array:
+        return np.add(x, y, out=x)
+
+    def exp(self, x: Array, out: Array | None = None) -> Array:
+        return np.exp(x, out=out)
+
+    def exp_and_rest(self, d: Array, index: Array, out: Array | None = None) -> tuple[Array, Array]:  # type: ignore[override]
+        largest = self.take(d, index)
+        e = self.put(np.exp(d, out=out), index, 0.0)
+        rest = self.guarded(self.total(e), d, np.float32(0.0), index)
+        return self.put(e, index, 1.0 + 0.0 * largest), rest
+
+    def guarded(self, total: Array, x: Array, shift: Array, index: Array) -> Array:
+        if x.dtype != np.float32:
+            return total
+        is_small = total < x.shape[-1] * SMALL
+        if np.logical_or.reduce(is_small, axis=None):
+            rows = is_small[..., 0]
+            e = np.exp(x[rows].astype("f8") - np.broadcast_to(shift, total.shape)[rows])
+            np.put_along_axis(e, index[rows], 0.0, -1)
+            total[rows] = e.sum(-1, keepdims=True)
+        return total
+
+    def errstate(self) -> contextlib.AbstractContextManager[Any]:
+        return np.errstate(all="ignore")
+
+    def block_entries(self, x: Array) -> int:
+        del x
+        return BLOCK
+
+    def for_each(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
+        todo = deque(items)
+
+        def work() -> None:
+            with _small_buffer():
+                while todo:
+                    try:
+                        item = todo.popleft()
+                    except IndexError:  # another thread took the last one
+                        return
+                    task(item)
+
+        helpers: list[Future[None]] = []
+        try:
+            for _ in range(min(_thread_count(), len(items)) - 1):
+                with contextlib.suppress(RuntimeError):  # no thread can be started while the interpreter shuts down
+                    helpers.append(_threads().submit(contextvars.copy_context().run, work))
+            work()
+        finally:
+            todo.clear()
+            started = [helper for helper in helpers if not helper.cancel()]
+            wait(started)
+        for helper in started:
+            helper.result()
+
+    def add_product(self, total: Array, a: Array, b: Array) -> Array:
+        step = max(1, PRODUCT // b.shape[1])
+        for i in range(0, a.shape[0], step):
+            total[i : i + step] += np.matmul(a[i : i + step], b)
+        return total
+
+
+@contextlib.contextmanager
+def _small_buffer() -> Iterator[None]:
+    with np.errstate():  # restores the size of the buffer, too
+        np.setbufsize(BUFFER)
+        yield
+
+
+def _thread_count() -> int:
+    """XPENT_NUM_THREADS, or the number of CPUs that this process may use."""
+    given = os.environ.get("XPENT_NUM_THREADS")
+    if given is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not given.isdecimal() or int(given) == 0:
+        raise ValueError(f"XPENT_NUM_THREADS must be a positive integer, got {given!r}")
+    return int(given)
+
+
+def _threads() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max(_thread_count(), os.cpu_count() or 1), thread_name_prefix="xpent")
+    return _pool
+
+
+def _forget_threads() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)  # a child process has none of its parent's threads
+
+
+def _to_half(x: Array) -> Array:
+    """float32 to float16, rounded to nearest even, with integer arithmetic on the bits.
+
+    NumPy's own conversion takes 60 to 90 ns for a number that is subnormal in float16, as most entries of a gradient
+    are, and 4 ns for others.
+    """
+    bits = np.asarray(x).view(np.uint32)
+    magnitude = bits & np.uint32(0x7FFFFFFF)
+    # Adding 0.5 to a number below 2**-14 rounds it to the spacing of subnormal float16 numbers.
+    small = magnitude.view(np.float32) + np.float32(0.5)
+    half = small.view(np.uint32) - np.float32(0.5).view(np.uint32)
+    if magnitude.max(initial=0) >= _SMALLEST_NORMAL:
+        # The exponent is rebiased from 127 to 15; 0x0FFF and the last bit kept round half to even.
+        rounded = (magnitude - np.uint32(112 << 23) + np.uint32(0x0FFF) + ((magnitude >> 13) & np.uint32(1))) >> 13
+        np.minimum(rounded, np.uint32(0x7C00), out=rounded)  # infinity
+        np.copyto(half, rounded, where=magnitude >= _SMALLEST_NORMAL)
+        np.copyto(half, np.uint32(0x7E00), where=magnitude > np.uint32(0x7F800000))  # NaN
+    half |= (bits >> 16) & np.uint32(0x8000)
+    return half.astype(np.uint16).view(np.float16)
+
+
+_SMALLEST_NORMAL = np.float32(2.0**-14).view(np.uint32)
+
+NUMPY = NumpyBackend()

@@ -1,0 +1,142 @@
+"""Rules as functions of autograd, torch.func and torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from xpent._backends import torch_private
+from xpent._backends.base import Array, Backend
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A call of a rule without its tensors."""
+
+    backend: Backend
+    rule: Any
+    primal_count: int
+    constants: Any  # a named tuple with None in place of tensors
+    positions: tuple[int, ...]  # of the tensors among the constants
+    options: Any
+
+    def arguments(self, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], Any, Any]:
+        """The primals, constants and options, given the tensors among them."""
+        constants = list(self.constants)
+        for position, tensor in zip(self.positions, tensors[self.primal_count :], strict=True):
+            constants[position] = tensor
+        return tuple(tensors[: self.primal_count]), type(self.constants)(*constants), self.options
+
+    def of_primals(self, flags: Sequence[Any], is_asked: Callable[[Any], bool]) -> Sequence[Any]:
+        """The flags of the primals; an error if the derivative with respect to a constant is asked for."""
+        for position, flag in zip(self.positions, flags[self.primal_count :], strict=True):
+            if is_asked(flag):
+                name = self.constants._fields[position]
+                raise TypeError(f"{name} is a constant: it has no gradient here; pass {name}.detach()")
+        return flags[: self.primal_count]
+
+
+class _Recorded(torch.autograd.Function):
+    """A rule recorded by autograd or torch.compile: its forward pass keeps what its backward pass needs."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: torch.Tensor) -> Any:
+        argnums = tuple([i for i in range(call.primal_count) if ctx.needs_input_grad[1 + i]])
+        value, residuals = call.rule.forward(call.backend, argnums, *call.arguments(tensors))
+        ctx.call, ctx.argnums, ctx.count = call, argnums, len(tensors)
+        ctx.gradients = residuals.gradients  # not saved: hooks may keep saved tensors, and these will be overwritten
+        ctx.save_for_backward(*tensors, *residuals.saved)
+        ctx.set_materialize_grads(False)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
+        call, argnums, count, gradients = ctx.call, ctx.argnums, ctx.count, ctx.gradients
+        saved = ctx.saved_tensors  # once, since checkpointing recomputes them at each access
+        if all(cotangent is None for cotangent in cotangents):
+            return (None,) * (1 + count)
+        call.of_primals(ctx.needs_input_grad[1:], bool)
+        arguments = call.arguments(saved[:count])
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            # What the forward pass kept would be a constant to the second derivative.
+            found = call.rule.vjp(call.backend, cotangents, argnums, *arguments)
+        else:
+            if gradients is not None:
+                if torch_private.keeps_graph():
+                    gradients = tuple([gradient.clone() for gradient in gradients])
+                else:
+                    ctx.gradients = None
+            found = call.rule.backward(call.backend, (saved[count:], gradients), cotangents, argnums, *arguments)
+        by_position = dict(zip(argnums, found, strict=True))
+        return (None, *[by_position.get(i) for i in range(count)])
+
+
+class _Transformed(torch.autograd.Function):
+    """A rule inside transforms of torch.func: every derivative is a rule in turn."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(call: _Call, *tensors: torch.Tensor) -> Any:
+        primals, constants, options = call.arguments(tensors)
+        return _contiguous(call.rule.value(call.backend, primals, constants, options))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
+        ctx.call, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
+        call, saved = ctx.call, ctx.saved_tensors
+        if all(cotangent is None for cotangent in cotangents):
+            return (None,) * (1 + len(saved))
+        needed = call.of_primals(ctx.needs_input_grad[1:], bool)
+        argnums = tuple([i for i, is_needed in enumerate(needed) if is_needed])
+        found = call.rule.vjp(call.backend, cotangents, argnums, *call.arguments(saved))
+        by_position = dict(zip(argnums, found, strict=True))
+        return (None, *[by_position.get(i) for i in range(len(saved))])
+
+
+class _ForwardMode(_Transformed):
+    """The same with forward mode, which torch.compile does not accept on an autograd.Function."""
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Any) -> Any:
+        call = ctx.call
+        moved = call.of_primals(tangents, lambda tangent: tangent is not None)
+        # PyTorch disables forward mode here, so an outer jvp or jacfwd would silently see a derivative of zero.
+        with forward_ad._set_fwd_grad_enabled(True):
+            tensors = [forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]  # type: ignore[no-untyped-call]
+            return _contiguous(call.rule.jvp(call.backend, tuple(moved), *call.arguments(tensors))[1])
+
+
+def _contiguous(outputs: Any) -> Any:
+    # Forward mode requires one layout of an output and its tangent.
+    return tuple([y.contiguous() for y in outputs]) if isinstance(outputs, tuple) else outputs.contiguous()
+
+
+def apply(backend: Backend, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
+    """Evaluate a rule so that PyTorch differentiates it through the rule's own derivatives."""
+    positions = tuple([i for i, c in enumerate(constants) if isinstance(c, torch.Tensor)])
+    tensors = (*primals, *[constants[i] for i in positions])
+    is_compiling = torch.compiler.is_compiling()
+    if is_compiling and torch_private.is_differentiated_by_func():
+        raise NotImplementedError(
+            "torch.compile bypasses the derivatives of xpent inside torch.func.grad, vjp and jvp; "
+            "in compiled code use xpent.grad, xpent.vjp or xpent.jvp, also under torch.func.vmap"
+        )
+    is_transforming = torch_private.is_transforming() or torch_private.is_in_forward_mode()
+    is_recorded = torch.is_grad_enabled() and any([x.requires_grad for x in tensors])
+    if not is_recorded and (is_compiling or not is_transforming):
+        return rule.value(backend, primals, constants, options)
+    template = type(constants)(*[None if isinstance(c, torch.Tensor) else c for c in constants])
+    call = _Call(backend, rule, len(primals), template, positions, options)
+    function = _Recorded if not is_transforming else _Transformed if is_compiling else _ForwardMode
+    return function.apply(call, *tensors)  # type: ignore[no-untyped-call]

@@ -1,0 +1,59 @@
+"""Everything that xpent uses of PyTorch without a public interface; seen in versions 2.6 to 2.13."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_functorch = torch._C._functorch
+
+NO_ERRSTATE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+
+def is_plain(x: torch.Tensor) -> bool:
+    """Whether a tensor is neither of a subclass, nor traced, nor wrapped by a transform."""
+    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
+        return False
+    return (
+        type(x) in _PLAIN and not _functorch.is_functorch_wrapped_tensor(x) and not _functorch.is_legacy_batchedtensor(x)
+    )
+
+
+def are_eager(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether what is computed from tensors is evaluated at once and recorded by autograd in neither mode."""
+    return not torch.is_grad_enabled() and not is_in_forward_mode() and all(map(is_plain, tensors))
+
+
+def is_in_forward_mode() -> bool:
+    """Whether a level of forward-mode differentiation is active."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_transforming() -> bool:
+    """Whether a transform of torch.func is active."""
+    return _functorch.peek_interpreter_stack() is not None
+
+
+def is_tracing() -> bool:
+    """Whether torch.jit.trace is active."""
+    return torch._C._is_tracing()
+
+
+def keeps_graph() -> bool:
+    """Whether the backward pass that is running was asked to keep its graph."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_differentiated_by_func() -> bool:
+    """Whether torch.func.grad, vjp or jvp is active."""
+    kinds = _functorch.TransformType
+    levels = _functorch.get_interpreter_stack() or ()
+    return any(level.key() in (kinds.Grad, kinds.Jvp) for level in levels)

@@ -1,0 +1,1 @@
+"""Machinery that knows neither a loss nor a library: rules, the layout of rows, blocks."""

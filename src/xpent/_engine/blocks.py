@@ -1,0 +1,138 @@
+"""Functions of rows, evaluated in blocks that fit in the caches of a CPU, or all at once where a library prefers it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xpent._backends.base import Array, Backend, DType
+from xpent._engine.layout import (
+    Axes,
+    batch_shape,
+    class_count,
+    classes_last,
+    field_as_rows,
+    from_rows,
+    merge_classes,
+)
+
+Index = tuple[Any, ...]  # integers and slices
+Kernel = Callable[..., Sequence[Array]]
+
+
+def map_rows(
+    backend: Backend,
+    kernel: Kernel,
+    static: Any,
+    arrays: Any,
+    shared: Any,
+    axes: Axes,
+    outputs: Sequence[tuple[tuple[int, ...], DType]],
+    *,
+    overwrites: bool = False,
+) -> list[Array]:
+    """Outputs, of the shapes and dtypes given, of ``kernel(backend, static, rows, shared, out)``.
+
+    Parameters
+    ----------
+    backend : Backend
+        The library of the arrays.
+    kernel : function
+        What it returns for a row depends on that row alone: one array for each output, with C entries a row if the
+        output has class axes and one entry otherwise. It may use ``out``, an array of the rows' shape and of the dtype
+        computed in, or None, for the one that has C entries, after it has read the logits.
+    static : hashable
+        What the kernel knows before it sees an array.
+    arrays : named tuple of arrays and None
+        The first has class axes. They are passed as rows, of shape (..., C) or, without class axes, (..., 1).
+    shared : named tuple of arrays, numbers and None
+        Passed as they are.
+    axes : tuple of ints
+        The class axes.
+    outputs : sequence of (shape, dtype)
+        What is returned. At most one has class axes where ``overwrites`` is true.
+    overwrites : bool
+        Whether an output may be written over the first array.
+    """
+    x = arrays[0]
+    ndim, classes = x.ndim, class_count(x.shape, axes)
+    kernels = backend.for_kernels([a for a in (*arrays, *shared) if backend.is_array(a)])
+    indices = block_indices(kernels, x, batch_shape(x.shape, axes), classes)
+    if indices is None:
+        rows = arrays._make([field_as_rows(backend, a, axes, ndim) for a in arrays])
+        dtypes = tuple([dtype for _, dtype in outputs])
+        found = kernels.run_kernel(_with_dtypes, (kernel, static, dtypes), rows, shared, x if overwrites else None)
+        return [
+            from_rows(backend, y, axes, shape) if len(shape) == ndim else y[..., 0]
+            for y, (shape, _) in zip(found, outputs, strict=True)
+        ]
+
+    def result(shape: tuple[int, ...], dtype: DType) -> Array:
+        is_overwritten = overwrites and (shape, dtype) == (tuple(x.shape), x.dtype)
+        return x if is_overwritten else kernels.empty(shape, dtype, x)
+
+    results = [result(shape, dtype) for shape, dtype in outputs]
+    goals = [classes_last(backend, y, axes) if y.ndim == ndim else y[..., None] for y in results]
+    # A block of a result can be computed where it lies if its rows are contiguous and of the dtype computed in.
+    computed_in = kernels.accumulation_dtype(x.dtype)
+    in_place = [y.ndim == ndim and y.dtype == computed_in and axes == (ndim - 1,) for y in results]
+    out = results[in_place.index(True)] if True in in_place else None
+    views = [a if a is None else classes_last(backend, a, axes) if a.ndim == ndim else a[..., None] for a in arrays]
+    counts = [0 if a is None else len(axes) if a.ndim == ndim else 1 for a in arrays]
+
+    def task(index: Index) -> None:
+        block = [v if v is None else merge_classes(backend, v[index], n) for v, n in zip(views, counts, strict=True)]
+        into = None if out is None else out[index]
+        for goal, y in zip(goals, kernel(kernels, static, arrays._make(block), shared, into), strict=True):
+            if y is not into:
+                goal[index] = backend.xp.reshape(y, goal[index].shape)
+
+    kernels.for_each(task, indices)
+    return results
+
+
+def _with_dtypes(
+    backend: Backend, static: tuple[Kernel, Any, tuple[DType, ...]], rows: Any, shared: Any, out: Array | None
+) -> list[Array]:
+    kernel, of_kernel, dtypes = static
+    found = kernel(backend, of_kernel, rows, shared, out)
+    return [backend.cast(y, dtype) for y, dtype in zip(found, dtypes, strict=True)]
+
+
+def block_indices(backend: Backend, x: Array, batch: tuple[int, ...], classes: int) -> list[Index] | None:
+    """Indices into the batch axes that cover the rows of ``x`` in blocks, or None for all of them at once."""
+    entries = backend.block_entries(x)
+    if entries is None:
+        return None
+    rows = max(1, entries // classes)
+    if math.prod(batch) <= rows:
+        return None
+    axis, tail = len(batch) - 1, 1
+    while tail * batch[axis] <= rows:
+        tail, axis = tail * batch[axis], axis - 1
+    step = max(1, rows // tail)
+    outer = itertools.product(*map(range, batch[:axis]))
+    return [(*index, slice(i, i + step)) for index in outer for i in range(0, batch[axis], step)]
+
+
+def accumulate_blocks(
+    backend: Backend,
+    function: Callable[..., tuple[list[Array], list[Array]]],
+    sums: list[Array],
+    arrays: Sequence[Array | None],
+    rows: int,
+    shared: Sequence[Array | None],
+) -> tuple[list[Array], list[Array]]:
+    """Sums over blocks of rows, and outputs for the rows, of arrays whose first axis numbers the rows.
+
+    ``function(sums, *block)`` returns the sums with those of a block added, and outputs for the rows of the block; it
+    may use ``shared`` arrays. If PyTorch records, compiles or vectorizes the computation, all rows are one block,
+    because it would keep the arrays of every block.
+    """
+    count = arrays[0].shape[0]  # type: ignore[union-attr, index]
+    if count > rows:
+        everything = [a for a in (*arrays, *sums, *shared) if a is not None]
+        return backend.for_kernels(everything).loop(function, sums, tuple(arrays), rows)
+    return function(sums, *arrays)

@@ -1,0 +1,486 @@
+"""Cross-entropy of rows: the loss, its gradients, its second order, and reductions.
+
+A row has logits x with maximum m, targets q_j >= 0 and class weights w_j. The class a is taken out of the sum of
+exponentials, so that all terms of every sum have one sign and nothing cancels: the target t for a class index, the
+first maximum for a distribution (there z = 0).
+
+    z = x_a - m    r = sum over j != a of exp(x_j - m)    s = r + exp(z)    p = softmax(x)
+
+    class index t    loss = w_t log1p(r / exp(z)), where exp(z) underflows w_t (log(s) - z)
+                     d/dx_j = w_t exp(x_j - m) / s    d/dx_t = -w_t r / s
+    distribution     loss = sum_j q_j w_j ((m - x_j) + log1p(r)),    Q = sum_k q_k w_k
+                     d/dx_j = p_j Q - q_j w_j    where p_j > 1/2: (sum over k != j of q_k w_k - r q_j w_j) / s
+                     d/dq_j = w_j ((m - x_j) + log1p(r))
+
+Label smoothing makes a distribution of a class index. The z-loss adds z_loss lse^2 with lse = m + log(s), and
+2 z_loss lse p_j to the gradient. Reference: Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and
+softmax functions", IMA J. Numer. Anal. 41(4), 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from xpent._backends.base import Array, Backend
+from xpent._engine.blocks import map_rows
+from xpent._engine.layout import Axes, batch_shape, field_as_rows, from_rows, keep_axes, to_rows
+from xpent._engine.rule import Argnums, Residuals, Rule, without_residuals
+from xpent._losses.softmax import (
+    broadcast_mask,
+    centered,
+    finite_or_nan,
+    logsumexp_of_rows,
+    masked_logits,
+    softmax_of_rows,
+)
+from xpent._losses.targets import (
+    Constants,
+    Options,
+    Scale,
+    denominator,
+    row_weights,
+    smoothed,
+    target_rows,
+    target_slope,
+)
+
+Tangents = tuple[Array | None, ...]
+
+
+class Rows(NamedTuple):
+    """Rows of a call; their losses are multiplied by ``scale``, their gradients by ``scale`` and ``cotangent``."""
+
+    logits: Array  # (..., C)
+    mask: Array | None  # true for unmasked classes, (..., C)
+    q: Array | None  # distributions, (..., C)
+    index: Array | None  # class indices, (..., 1)
+    class_weight: Array | None  # w_t, (..., 1)
+    scale: Array | None  # 0 for an inactive row, NaN for an index out of range, (..., 1); None: that of `Shared`
+    cotangent: Array | None  # (..., 1)
+    maximum: Array | None = None  # m and r, where the forward pass has kept them, (..., 1)
+    rest: Array | None = None
+
+
+class Shared(NamedTuple):
+    """What all rows of a call share."""
+
+    class_weight: Array | None  # (C,)
+    label_smoothing: Scale | None
+    z_loss: Scale | None
+    scale: Scale
+    cotangent: Array | None  # of the sum or mean of all rows
+
+
+class Static(NamedTuple):
+    """What a function of rows knows before it sees an array."""
+
+    argnums: Argnums  # sorted
+    may_be_inactive: bool  # whether ``scale`` may be 0
+    has_loss: bool = True
+    has_statistics: bool = False  # whether m and r are returned
+
+
+def losses_and_gradients(
+    backend: Backend, static: Static, rows: Rows, shared: Shared, out: Array | None
+) -> list[Array]:
+    """The loss of each row, its gradients at the positions ``static.argnums``, and m and r, as ``static`` says."""
+    if rows.index is None or shared.label_smoothing is not None:
+        return _of_distributions(backend, static, rows, shared, out)
+    return _of_indices(backend, static, rows, shared, out)
+
+
+def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, out: Array | None) -> list[Array]:
+    xp, index, r = backend.xp, rows.index, rows.rest
+    x = masked_logits(backend, rows.logits, rows.mask)
+    m = finite_or_nan(backend.largest(x)) if rows.maximum is None else rows.maximum
+    z = backend.take(x, index) - m
+    e = None
+    if r is not None:
+        e, t = backend.exp_except(x, m, index, out), xp.exp(z)
+    elif static.argnums:
+        e, r, t = backend.exponentials(x, m, z, index, out)
+    else:
+        r, t = backend.exponential_sums(x, m, z, index)
+    s, is_normal = r + t, z > -64.0
+
+    scale = shared.scale if rows.scale is None else rows.scale
+    is_active = scale != 0.0 if static.may_be_inactive else None
+    w: Scale = 1.0
+    if rows.class_weight is not None:
+        w, has_weight = rows.class_weight, rows.class_weight != 0.0
+        is_active = has_weight if is_active is None else is_active & has_weight
+    slope: Scale = 0.0  # of the z-loss with respect to lse
+    results = []
+    if shared.z_loss is not None:
+        lse = m + xp.where(is_normal, z + xp.log1p(r / t), xp.log(s))
+        slope = 2.0 * shared.z_loss * lse
+    if static.has_loss:
+        loss = w * xp.where(is_normal, xp.log1p(r / t), xp.log(s) - z)
+        results.append(scale * (loss if shared.z_loss is None else loss + 0.5 * slope * lse))
+    if e is not None:
+        scale = _times_cotangents(scale, rows, shared)
+        at_target = -scale * w * (r / s)
+        if shared.z_loss is not None:
+            at_target = at_target + scale * slope * (t / s)
+        gradient = backend.multiply(e, scale * (w + slope) / s)
+        results.append(backend.put(gradient, index, at_target))
+    if is_active is not None:
+        results = [backend.zero_rows(y, is_active) for y in results]
+    return [*results, m, r] if static.has_statistics else results
+
+
+def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shared, out: Array | None) -> list[Array]:
+    xp, r = backend.xp, rows.rest
+    x = masked_logits(backend, rows.logits, rows.mask)
+    q = _smoothed_targets(backend, x, rows, shared)
+    if r is None:
+        highest, first = backend.first_maximum(x)
+        m = finite_or_nan(highest)
+        d = backend.subtract(x, m)
+        e, r = backend.exp_and_rest(d, first, out) if 0 in static.argnums else (None, backend.rest_sum(x, m, first, d))
+    else:
+        m = rows.maximum
+        d = backend.subtract(x, m)
+        e = backend.exp(d, out) if 0 in static.argnums else None
+    s, log_s = 1.0 + r, xp.log1p(r)
+
+    scale = shared.scale if rows.scale is None else rows.scale
+    has_target = backend.any_of_row(q != 0.0)
+    is_active = has_target | xp.isfinite(m)
+    if static.may_be_inactive:
+        is_active = is_active & (scale != 0.0)
+    slope: Scale | None = None  # of the z-loss with respect to lse
+    if shared.z_loss is not None:
+        slope = backend.cast(has_target, x.dtype) * (2.0 * shared.z_loss * (m + log_s))
+    results = []
+    if static.has_loss:
+        loss = backend.total(_weighted(backend, q, log_s - d))
+        results.append(scale * (loss if slope is None else loss + 0.5 * slope * (m + log_s)))
+    scale = _times_cotangents(scale, rows, shared)
+    if e is not None:
+        is_likely = e > 0.5 * s
+        others = backend.total(xp.where(is_likely, 0.0, q))
+        gradient = xp.where(is_likely, (others - r * q) / s, e * (backend.total(q) / s) - q)
+        results.append(scale * (gradient if slope is None else gradient + e * (slope / s)))
+    if 1 in static.argnums:
+        factor = scale * target_slope(backend, x.dtype, shared.class_weight, shared.label_smoothing)
+        results.append(_weighted(backend, factor + backend.xp.zeros_like(r), log_s - d))
+    if not backend.is_known_true(is_active):
+        results = [backend.zero_rows(y, is_active) for y in results]
+    return [*results, m, r] if static.has_statistics else results
+
+
+def _smoothed_targets(backend: Backend, x: Array, rows: Rows, shared: Shared) -> Array:
+    if rows.index is None:
+        q = backend.cast(rows.q, x.dtype)
+    else:
+        q = backend.cast(backend.class_indices(x) == rows.index, x.dtype)
+    return smoothed(backend, x, q, shared.class_weight, shared.label_smoothing)
+
+
+def _weighted(backend: Backend, q: Array, loss: Array) -> Array:
+    """q * loss, where 0 times an infinite loss is 0."""
+    return backend.xp.where(q == 0.0, 0.0, q * loss)
+
+
+def _times_cotangents(scale: Scale, rows: Rows, shared: Shared) -> Scale:
+    scale = scale if rows.cotangent is None else scale * rows.cotangent
+    return scale if shared.cotangent is None else scale * shared.cotangent
+
+
+class Problem(NamedTuple):
+    """A call in the terms of its rows."""
+
+    rows: Rows  # whose fields without class axes have the shape of the batch
+    shared: Shared
+    static: Static
+    denominator: Scale
+    sample_weight: Array | None
+    depends_on_targets: bool  # whether the denominator does
+
+
+def prepare(
+    backend: Backend,
+    primals: tuple[Array, Array],
+    constants: Constants,
+    options: Options,
+    cotangent: Array | None = None,
+    statistics: tuple[Array, ...] = (),
+) -> Problem:
+    """Find what multiplies the loss of each row before any logit is read."""
+    logits, targets = primals
+    xp, axes, normalizer, reduction = backend.xp, options.axes, constants.normalizer, options.reduction
+    dtype = backend.accumulation_dtype(logits.dtype)
+    of_targets = target_rows(backend, targets, tuple(logits.shape), dtype, constants, options)
+    if backend.is_array(normalizer):
+        normalizer = backend.cast(normalizer, dtype)
+    is_mean_of_weights = reduction == "mean" and normalizer is None
+    row_weight = None
+    if is_mean_of_weights or backend.is_array(normalizer):
+        row_weight = row_weights(backend, of_targets, targets, dtype, constants.class_weight, axes)
+    count = math.prod(batch_shape(logits.shape, axes)) if reduction == "mean" else 1
+    divisor = denominator(backend, row_weight, count, logits, reduction, normalizer)
+    index, weight, sample, is_valid = of_targets
+    scale = None
+    if sample is not None or is_valid is not None:
+        scale = (xp.ones_like(index, dtype=dtype) if sample is None else sample) / divisor
+        scale = scale if is_valid is None else xp.where(is_valid, scale, math.nan)
+    is_reduced = reduction != "none"
+    rows = Rows(
+        logits,
+        broadcast_mask(backend, constants.where, logits),
+        targets if index is None else None,
+        index,
+        weight,
+        scale,
+        None if is_reduced else cotangent,
+        *statistics,
+    )
+    shared = Shared(
+        constants.class_weight,
+        constants.label_smoothing,
+        constants.z_loss,
+        1.0 / divisor,
+        cotangent if is_reduced else None,
+    )
+    static = Static(tuple(sorted(options.argnums)), sample is not None)
+    depends_on_targets = is_mean_of_weights and constants.class_weight is not None and index is None
+    return Problem(rows, shared, static, divisor, sample, depends_on_targets)
+
+
+def evaluate(
+    backend: Backend,
+    primals: tuple[Array, Array],
+    constants: Constants,
+    options: Options,
+    cotangent: Array | None = None,
+    *,
+    statistics: tuple[Array, ...] = (),
+    keeps_statistics: bool = False,
+) -> tuple[Array | None, list[Array], tuple[Array, ...]]:
+    """The loss, its gradients at the positions ``options.argnums``, and m and r of the rows if they are to be kept.
+
+    The gradients are multiplied by the cotangent of the loss and have the dtypes of the primals; without a cotangent
+    they have the dtype computed in. With statistics from a previous call, the loss is None if it is not needed.
+    """
+    logits, targets = primals
+    problem = prepare(backend, primals, constants, options, cotangent, statistics)
+    argnums, axes = problem.static.argnums, options.axes
+    batch, dtype = batch_shape(logits.shape, axes), backend.accumulation_dtype(logits.dtype)
+    corrects = 1 in argnums and problem.depends_on_targets
+    static = problem.static._replace(has_loss=len(statistics) == 0 or corrects, has_statistics=keeps_statistics)
+    outputs = [(batch, dtype)] if static.has_loss else []
+    for i in argnums:
+        is_final = cotangent is not None and not (i == 1 and corrects)
+        outputs.append((tuple(logits.shape), primals[i].dtype if is_final else dtype))
+    outputs += [(batch, dtype)] * 2 if keeps_statistics else []
+    found = map_rows(backend, losses_and_gradients, static, problem.rows, problem.shared, axes, outputs)
+    loss = found.pop(0) if static.has_loss else None
+    if loss is not None and options.reduction != "none":
+        loss = backend.xp.sum(loss)
+    gradients = dict(zip(argnums, found, strict=False))
+    if corrects:
+        growth = loss * _denominator_slope(backend, problem, targets, constants, axes) / problem.denominator
+        growth = from_rows(backend, growth, axes, targets.shape)
+        gradients[1] = gradients[1] - (growth if cotangent is None else cotangent * growth)
+    return loss, [gradients[i] for i in options.argnums], tuple(found[len(argnums) :])
+
+
+def _denominator_slope(
+    backend: Backend, problem: Problem, targets: Array, constants: Constants, axes: Axes
+) -> Array:
+    """d denominator / d target_j where the denominator is the sum of the row weights: s w_j; (..., C)."""
+    dtype = backend.accumulation_dtype(problem.rows.logits.dtype)
+    x, w = backend.cast(to_rows(backend, targets, axes), dtype), backend.cast(constants.class_weight, dtype)
+    weight = backend.xp.zeros_like(x) + w
+    return weight if problem.sample_weight is None else problem.sample_weight[..., None] * weight
+
+
+# First order
+
+
+def _loss(backend: Backend, primals: tuple[Array, Array], constants: Constants, options: Options) -> Array:
+    return evaluate(backend, primals, constants, options)[0]
+
+
+def _loss_and_gradients(
+    backend: Backend, primals: tuple[Array, Array], constants: Constants, options: Options
+) -> tuple[Array, ...]:
+    loss, gradients, _ = evaluate(backend, primals, constants, options)
+    return (loss, *gradients)
+
+
+def _forward(
+    backend: Backend, argnums: Argnums, primals: tuple[Array, Array], constants: Constants, options: Options
+) -> tuple[Array, Residuals]:
+    logits = primals[0]
+    arrays = [x for x in (*primals, *constants) if backend.is_array(x)]
+    if not backend.for_kernels(arrays).keeps_gradients:
+        loss, _, statistics = evaluate(backend, primals, constants, options, keeps_statistics=True)
+        return loss, Residuals(statistics)
+    # In half precision the gradient would be rounded twice, and in the dtype computed in it takes twice the memory.
+    is_rounded = logits.dtype != backend.accumulation_dtype(logits.dtype)
+    if options.reduction == "none" or argnums != (0,) or is_rounded:
+        return _loss(backend, primals, constants, options), Residuals()
+    loss, gradients, _ = evaluate(backend, primals, constants, options._replace(argnums=argnums))
+    return loss, Residuals(gradients=tuple(gradients))
+
+
+def _backward(
+    backend: Backend,
+    residuals: Residuals | None,
+    cotangents: tuple[Array],
+    argnums: Argnums,
+    primals: tuple[Array, Array],
+    constants: Constants,
+    options: Options,
+) -> tuple[Array, ...]:
+    statistics, gradients = Residuals() if residuals is None else residuals
+    if gradients is not None:
+        kernels = backend.for_kernels([*cotangents, *gradients])
+        return tuple([kernels.scale(gradient, cotangents[0]) for gradient in gradients])
+    options = options._replace(argnums=argnums)
+    _, found, _ = evaluate(backend, primals, constants, options, cotangents[0], statistics=statistics)
+    return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, found, strict=True)])
+
+
+def _vjp(
+    backend: Backend,
+    cotangents: tuple[Array],
+    argnums: Argnums,
+    primals: tuple[Array, Array],
+    constants: Constants,
+    options: Options,
+) -> tuple[Array, ...]:
+    (g,) = cotangents
+    _, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
+    g = keep_axes(backend, g, options.axes) if options.reduction == "none" else g
+    pairs = zip(argnums, gradients, strict=True)
+    products = [_times(backend, g, y) if i else backend.cast(g, y.dtype) * y for i, y in pairs]
+    return tuple([backend.cast(y, primals[i].dtype) for i, y in zip(argnums, products, strict=True)])
+
+
+def _times(backend: Backend, v: Array, gradient: Array) -> Array:
+    """v * gradient, linear in v, where 0 times an infinite gradient is 0: masked targets that do not change."""
+    # Multiplied twice, by what no compiler knows: it would fold v * c * c for a constant c into v * inf.
+    xp = backend.xp
+    v, is_infinite = backend.cast(v, gradient.dtype), backend.optimization_barrier(xp.isinf(gradient))
+    large = xp.where(is_infinite, float(xp.finfo(gradient.dtype).max), xp.zeros_like(gradient))
+    infinite = v * large * xp.where(gradient > 0.0, large, -large)
+    return xp.where(is_infinite, infinite, v * xp.where(is_infinite, 0.0, gradient))
+
+
+def _jvp(
+    backend: Backend, tangents: Tangents, primals: tuple[Array, Array], constants: Constants, options: Options
+) -> tuple[Array, Array]:
+    argnums = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
+    loss, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
+    change: Scale = 0.0
+    # In an inactive row and at a masked class a tangent may be NaN.
+    may_be_masked = primals[1].ndim == primals[0].ndim or options.ignore_index is not None
+    may_be_masked = may_be_masked or any(x is not None for x in constants[:3])
+    for i, gradient in zip(argnums, gradients, strict=True):
+        gradient = to_rows(backend, gradient, options.axes)
+        v = to_rows(backend, backend.cast(tangents[i], gradient.dtype), options.axes)
+        if may_be_masked:
+            v = backend.xp.where(gradient == 0.0, 0.0, v)
+        change = change + backend.total(_times(backend, v, gradient) if i else v * gradient)[..., 0]
+    return loss, change if options.reduction == "none" else backend.xp.sum(change)
+
+
+# Second order, for tangents u of the logits and d of the targets, with b_j = slope_j d_j the tangent of q_j w_j:
+#
+#     of the gradient with respect to the logits     p (Q (u - sum(p u)) + sum(b)) - b
+#     of its z-loss term 2 z lse p                   2 z p (lse (u - sum(p u)) + sum(p u))
+#     of the gradient with respect to the targets    slope (sum(p u) - u)
+#
+# and, where the denominator D depends on the targets, the quotient rule. The Hessian is symmetric, so its product with
+# tangents is its product with cotangents, too.
+
+
+def _hessian_product(
+    backend: Backend, tangents: Tangents, primals: tuple[Array, Array], constants: Constants, options: Options
+) -> list[Array]:
+    """The product of the Hessian with tangents of the primals, at the positions ``options.argnums``."""
+    xp, axes, (logits, targets) = backend.xp, options.axes, primals
+    problem = prepare(backend, primals, constants, options)
+    rows = Rows._make([field_as_rows(backend, x, axes, logits.ndim) for x in problem.rows])
+    x = masked_logits(backend, rows.logits, rows.mask)
+    ones = xp.ones_like(x[..., :1])  # PyTorch rounds Python numbers to float32 in nested forward mode
+    scale = ones * problem.shared.scale if rows.scale is None else rows.scale
+    slope = ones * target_slope(backend, x.dtype, constants.class_weight, constants.label_smoothing)
+    q = _smoothed_targets(backend, x, rows, problem.shared)
+    has_target = backend.any_of_row(q != 0.0)
+    is_finite = xp.isfinite(backend.largest(x))
+    is_active = has_target if rows.class_weight is not None else has_target | is_finite
+    if problem.static.may_be_inactive:
+        is_active = is_active & (scale != 0.0)
+    x, q, scale = (xp.where(is_active, y, 0.0) for y in (x, q, scale))
+    # A logit has a gradient if its class is unmasked or has a target, or if the row is NaN.
+    has_gradient = is_active & ((x != -math.inf) | (q != 0.0) | ~is_finite)
+
+    def tangent_rows(tangent: Array | None) -> Array:
+        zeros = xp.zeros_like(x)
+        return zeros if tangent is None else to_rows(backend, backend.cast(tangent, x.dtype), axes)
+
+    u, d = xp.where(has_gradient, tangent_rows(tangents[0]), 0.0), xp.where(is_active, tangent_rows(tangents[1]), 0.0)
+    p, b = softmax_of_rows(backend, x), slope * d
+    deviation = centered(backend, u, p)
+    curvature, level = backend.total(q), backend.total(b)
+    if constants.z_loss is not None:
+        z = constants.z_loss * backend.cast(is_active & has_target, x.dtype)
+        curvature = curvature + 2.0 * z * logsumexp_of_rows(backend, x)
+        level = level + 2.0 * z * backend.total(p * u)
+    products = [
+        scale * xp.where(has_gradient, p * (curvature * deviation + level) - b, 0.0),
+        -scale * slope * deviation,
+    ]
+    if problem.depends_on_targets:
+        change_of_denominator = xp.where(
+            is_active, _denominator_slope(backend, problem, targets, constants, axes), 0.0
+        )
+        both = options._replace(argnums=(0, 1))
+        _, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, both)
+        growth = xp.sum(change_of_denominator * d) / problem.denominator
+        products = [
+            product - _times(backend, growth, to_rows(backend, gradient, axes))
+            for product, gradient in zip(products, gradients, strict=True)
+        ]
+        _, change = _jvp(backend, tangents, primals, constants, options)
+        products[1] = products[1] - change * change_of_denominator / problem.denominator
+    return [from_rows(backend, products[i], axes, logits.shape) for i in options.argnums]
+
+
+def loss_rules(
+    loss: Any, loss_and_gradients: Any, forward: Any, backward: Any, vjp: Any, jvp: Any, hessian_product: Any
+) -> tuple[Rule, Rule]:
+    """The rule of a loss, and the rule of the loss together with its gradients, whose derivative is the Hessian."""
+
+    def both_vjp(
+        backend: Backend, cotangents: Tangents, argnums: Argnums, primals: Any, constants: Any, options: Any
+    ) -> tuple[Array, ...]:
+        of_loss, *of_gradients = cotangents
+        parts = []
+        if of_loss is not None:
+            parts.append(vjp(backend, (of_loss,), argnums, primals, constants, options))
+        if any(u is not None for u in of_gradients):
+            given = dict(zip(options.argnums, of_gradients, strict=True))
+            tangents = tuple([given.get(i) for i in range(len(primals))])
+            parts.append(hessian_product(backend, tangents, primals, constants, options._replace(argnums=argnums)))
+        return tuple([backend.cast(sum(part), primals[i].dtype) for i, *part in zip(argnums, *parts, strict=True)])
+
+    def both_jvp(
+        backend: Backend, tangents: Tangents, primals: Any, constants: Any, options: Any
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        values = both(backend, primals, constants, options)
+        _, change = jvp(backend, tangents, primals, constants, options)
+        return values, (change, *hessian_product(backend, tangents, primals, constants, options))
+
+    both = without_residuals(loss_and_gradients, both_vjp, both_jvp)
+    return Rule(loss, vjp, jvp, forward, backward, both), both
+
+
+CROSS_ENTROPY, LOSS_AND_GRADIENTS = loss_rules(
+    _loss, _loss_and_gradients, _forward, _backward, _vjp, _jvp, _hessian_product
+)

@@ -1,0 +1,288 @@
+"""softmax, log_softmax and logsumexp of rows, each followed by its derivatives.
+
+With m the maximum of a row x, first attained at a, the term of a is 1 and is taken out of the sum, so that nothing
+cancels (Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer. Anal.
+41(4), 2021):
+
+    r = sum over j != a of exp(x_j - m)    s = 1 + r    p_j = exp(x_j - m) / s    logsumexp(x) = m + log1p(r)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from xpent._backends.base import Array, Backend
+from xpent._engine.blocks import map_rows
+from xpent._engine.layout import Axes, batch_shape
+from xpent._engine.rule import Argnums, Residuals, Rule, without_residuals
+
+
+class Constants(NamedTuple):
+    """What is not differentiated."""
+
+    where: Array | None = None
+
+
+class Options(NamedTuple):
+    """What a compiled program depends on."""
+
+    axes: Axes
+    keepdims: bool = True
+    argnums: Argnums = ()
+
+
+class Rows(NamedTuple):
+    """Rows of logits, and of what is known about them."""
+
+    x: Array  # (..., C)
+    mask: Array | None  # true for unmasked classes, (..., C)
+    vector: Array | None = None  # a tangent or cotangent
+    p: Array | None = None  # softmax(x)
+    log_p: Array | None = None  # log_softmax(x)
+    maximum: Array | None = None  # m, (..., 1)
+    rest: Array | None = None  # r, (..., 1)
+
+
+class _Shared(NamedTuple):
+    pass
+
+
+def masked_logits(backend: Backend, x: Array, mask: Array | None) -> Array:
+    """Logits in the dtype to compute in, -inf for masked classes."""
+    x = backend.cast(x, backend.accumulation_dtype(x.dtype))
+    return x if mask is None else backend.xp.where(mask, x, -math.inf)
+
+
+def broadcast_mask(backend: Backend, where: Array | None, x: Array) -> Array | None:
+    """``where`` with an entry for every logit, without a copy."""
+    return where if where is None or where.shape == x.shape else backend.broadcast_to(where, x.shape)
+
+
+def finite_or_nan(m: Array) -> Array:
+    """NaN where it is not finite, so that all results of the row are NaN."""
+    # Were NaN a constant here, compilers would not see that the forward and the backward pass share their sums.
+    return m + 0.0 * m
+
+
+def zero_masked(backend: Backend, v: Array, x: Array) -> Array:
+    """Rows with 0 at masked classes, whatever they hold there."""
+    return backend.xp.where(x == -math.inf, 0.0, v)
+
+
+def centered(backend: Backend, v: Array, p: Array) -> Array:
+    """v - sum(p v), for v of which a class with p_a > 1/2 has been subtracted: then nothing cancels as p_a nears 1."""
+    v = v - backend.total(backend.xp.where(p > 0.5, v, 0.0))
+    return v - backend.total(p * v)
+
+
+def _probabilities(backend: Backend, rows: Rows, x: Array) -> Array:
+    if rows.p is not None:
+        return rows.p
+    if rows.log_p is not None:
+        return backend.xp.exp(rows.log_p)
+    if rows.maximum is not None:
+        return backend.xp.exp(x - finite_or_nan(rows.maximum)) / (1.0 + rows.rest)
+    return softmax_of_rows(backend, x)
+
+
+# softmax. The Jacobian diag(p) - p p^T is symmetric, so vjp and jvp are the same: p (v - sum(p v)).
+
+
+def _softmax(backend: Backend, _: Any, rows: Rows, __: Any, out: Array | None) -> list[Array]:
+    x = masked_logits(backend, rows.x, rows.mask)
+    return [backend.softmax(x, out)]
+
+
+def _softmax_derivative(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
+    x = masked_logits(backend, rows.x, rows.mask)
+    p = _probabilities(backend, rows, x)
+    v = zero_masked(backend, backend.cast(rows.vector, x.dtype), x)
+    # JAX transposes the forward mode, so the result is masked, too: no infinite cotangent is multiplied by 0.
+    return [backend.xp.where(p == 0.0, 0.0, p * centered(backend, v, p))]
+
+
+# log_softmax: (x_j - m) - log1p(r). vjp: g - p sum(g), where p_j > 1/2: g_j sum_{k != j} p_k - p_j sum_{k != j} g_k.
+# jvp: v - sum(p v).
+
+
+def _log_softmax(backend: Backend, _: Any, rows: Rows, __: Any, out: Array | None) -> list[Array]:
+    x = masked_logits(backend, rows.x, rows.mask)
+    m, index = backend.first_maximum(x)
+    m = finite_or_nan(m)
+    d = backend.subtract(x, m, out)
+    r = backend.rest_sum(x, m, index, d)
+    return [backend.subtract(d, backend.xp.log1p(r), d)]
+
+
+def _log_softmax_vjp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
+    xp, x = backend.xp, masked_logits(backend, rows.x, rows.mask)
+    p = _probabilities(backend, rows, x)
+    g = zero_masked(backend, backend.cast(rows.vector, x.dtype), x)
+    is_likely = p > 0.5
+    rest_g, rest_p = (backend.total(xp.where(is_likely, 0.0, y)) for y in (g, p))
+    return [xp.where(is_likely, g * rest_p - p * rest_g, g - p * backend.total(g))]
+
+
+def _log_softmax_jvp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
+    x = masked_logits(backend, rows.x, rows.mask)
+    p = _probabilities(backend, rows, x)
+    v = zero_masked(backend, backend.cast(rows.vector, x.dtype), x)
+    return [zero_masked(backend, centered(backend, v, p), x)]
+
+
+# logsumexp: m + log1p(r). vjp: g p. jvp: sum(p v).
+
+
+def _logsumexp(backend: Backend, keeps_statistics: bool, rows: Rows, _: Any, __: Any) -> list[Array]:
+    x = masked_logits(backend, rows.x, rows.mask)
+    m, index = backend.first_maximum(x)
+    r = backend.rest_sum(x, finite_or_nan(m), index)
+    value = backend.xp.where(backend.xp.isfinite(m), m + backend.xp.log1p(r), m)
+    return [value, m, r] if keeps_statistics else [value]
+
+
+def _logsumexp_vjp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
+    x = masked_logits(backend, rows.x, rows.mask)
+    return [backend.cast(rows.vector, x.dtype) * _probabilities(backend, rows, x)]
+
+
+def _logsumexp_jvp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
+    x = masked_logits(backend, rows.x, rows.mask)
+    v = zero_masked(backend, backend.cast(rows.vector, x.dtype), x)
+    return [backend.total(_probabilities(backend, rows, x) * v)]
+
+
+def _rule(
+    value: Callable[..., list[Array]],
+    vjp: Callable[..., list[Array]],
+    jvp: Callable[..., list[Array]],
+    residual: str,
+    value_and_grad: Rule | None = None,
+) -> Rule:
+    """A rule for arrays of any layout from functions of rows.
+
+    The residual of the forward pass is the value, in the field of `Rows` that is named, or "statistics" for a value
+    that has one entry for a row.
+    """
+    reduces = residual == "statistics"
+
+    def arrays(backend: Backend, x: Array, constants: Constants, **known: Array) -> Rows:
+        return Rows(x, broadcast_mask(backend, constants.where, x), **known)
+
+    def dtype_of_result(backend: Backend, x: Array) -> Any:
+        return x.dtype if backend.is_floating(x) else backend.accumulation_dtype(x.dtype)
+
+    def shape_of_value(x: Array, options: Options) -> tuple[int, ...]:
+        if not reduces:
+            return tuple(x.shape)
+        if options.keepdims:
+            return tuple([1 if a in options.axes else n for a, n in enumerate(x.shape)])
+        return batch_shape(x.shape, options.axes)
+
+    def evaluate(
+        backend: Backend, kernel: Any, rows: Rows, options: Options, shapes: list[tuple[int, ...]], static: Any = None
+    ) -> list[Array]:
+        dtypes = [dtype_of_result(backend, rows.x), *[backend.accumulation_dtype(rows.x.dtype)] * 2]
+        outputs = list(zip(shapes, dtypes, strict=False))
+        return map_rows(backend, kernel, static, rows, _Shared(), options.axes, outputs)
+
+    def rule_value(backend: Backend, primals: tuple[Array], constants: Constants, options: Options) -> Array:
+        (x,) = primals
+        shapes = [shape_of_value(x, options)]
+        return evaluate(backend, value, arrays(backend, x, constants), options, shapes, False)[0]
+
+    def rule_vjp(
+        backend: Backend,
+        cotangents: tuple[Array],
+        _: Argnums,
+        primals: tuple[Array],
+        constants: Constants,
+        options: Options,
+        **known: Array,
+    ) -> tuple[Array]:
+        (x,) = primals
+        rows = arrays(backend, x, constants, vector=cotangents[0], **known)
+        return (evaluate(backend, vjp, rows, options, [tuple(x.shape)])[0],)
+
+    def rule_jvp(
+        backend: Backend, tangents: tuple[Array], primals: tuple[Array], constants: Constants, options: Options
+    ) -> tuple[Array, Array]:
+        (x,) = primals
+        rows = arrays(backend, x, constants, vector=tangents[0])
+        (tangent,) = evaluate(backend, jvp, rows, options, [shape_of_value(x, options)])
+        return rule(backend, primals, constants, options), tangent
+
+    def forward(
+        backend: Backend, _: Argnums, primals: tuple[Array], constants: Constants, options: Options
+    ) -> tuple[Array, Residuals]:
+        (x,) = primals
+        if reduces:
+            batch = batch_shape(x.shape, options.axes)
+            shapes = [shape_of_value(x, options), batch, batch]
+            y, *saved = evaluate(backend, value, arrays(backend, x, constants), options, shapes, True)
+            return y, Residuals(tuple(saved))
+        y = rule_value(backend, primals, constants, options)
+        # A value in half precision is less accurate than what the derivatives are computed in.
+        return y, Residuals((y,) if y.dtype == backend.accumulation_dtype(y.dtype) else ())
+
+    def backward(backend: Backend, residuals: Residuals | None, *arguments: Any) -> tuple[Array, ...]:
+        saved = () if residuals is None else residuals[0]
+        names = ("maximum", "rest") if reduces else (residual,)
+        return rule_vjp(backend, *arguments, **dict(zip(names, saved, strict=False)))
+
+    rule = Rule(rule_value, rule_vjp, rule_jvp, forward, backward, value_and_grad)
+    return rule
+
+
+SOFTMAX = _rule(_softmax, _softmax_derivative, _softmax_derivative, "p")
+LOG_SOFTMAX = _rule(_log_softmax, _log_softmax_vjp, _log_softmax_jvp, "log_p")
+
+
+def softmax_of_rows(backend: Backend, x: Array) -> Array:
+    """Softmax of rows, differentiable to any order."""
+    return SOFTMAX(backend, (x,), Constants(), Options((x.ndim - 1,)))
+
+
+def logsumexp_of_rows(backend: Backend, x: Array) -> Array:
+    """The log-sum-exp of rows, (..., 1), differentiable to any order."""
+    return LOGSUMEXP(backend, (x,), Constants(), Options((x.ndim - 1,)))
+
+
+# The gradient of logsumexp is softmax, so the two together need no other derivative.
+
+
+def _both_value(
+    backend: Backend, primals: tuple[Array], constants: Constants, options: Options
+) -> tuple[Array, ...]:
+    rules = (LOGSUMEXP, *[SOFTMAX for _ in options.argnums])
+    return tuple([rule.value(backend, primals, constants, options) for rule in rules])
+
+
+def _both_vjp(
+    backend: Backend, cotangents: tuple[Array | None, ...], argnums: Argnums, *arguments: Any
+) -> tuple[Array]:
+    parts = [
+        rule.vjp(backend, (cotangent,), argnums, *arguments)[0]
+        for rule, cotangent in zip((LOGSUMEXP, SOFTMAX), cotangents, strict=False)
+        if cotangent is not None
+    ]
+    return (sum(parts),)
+
+
+def _both_jvp(
+    backend: Backend, tangents: tuple[Array], primals: tuple[Array], constants: Constants, options: Options
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    rules = (LOGSUMEXP, *[SOFTMAX for _ in options.argnums])
+    pairs = [rule.jvp(backend, tangents, primals, constants, options) for rule in rules]
+    return tuple([value for value, _ in pairs]), tuple([tangent for _, tangent in pairs])
+
+
+LOGSUMEXP = _rule(
+    _logsumexp,
+    _logsumexp_vjp,
+    _logsumexp_jvp,
+    "statistics",
+    without_residuals(_both_value, _both_vjp, _both_jvp),
+)

@@ -1,1 +1,0 @@
-"""The mathematics, written once against the Python array API standard."""
