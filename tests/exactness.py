@@ -1,14 +1,14 @@
-"""The bar of section 5 of the design as assertions: errors against exact values, in units of u."""
+"""Assertions about errors: differences from exact values, in units of u, half the machine epsilon."""
 
 import numpy as np
 
 import xpent
 from xpent.conformance import oracle
-from xpent.conformance.dtypes import SMALLEST
+from xpent.conformance.dtypes import EPSILON, SMALLEST
 
 
 def spread(x):
-    """max_j |x_j - m| over the possible classes of each row, (..., 1)."""
+    """max_j |x_j - m| over the unmasked classes of each row, (..., 1)."""
     x = np.asarray(x, dtype=np.float64)
     lowest = np.min(np.where(np.isfinite(x), x, np.inf), axis=-1, keepdims=True)
     return np.where(np.isfinite(lowest), np.max(x, axis=-1, keepdims=True) - lowest, 0.0)
@@ -35,6 +35,38 @@ def assert_within(xp, array, exact, units, scale=None):
         error = abs(np.where(is_equal, 0, actual) - np.where(is_equal, 0, exact))
     is_fine = is_equal | (error <= allowed)
     assert np.all(is_fine), f"{actual.astype(float)} instead of {exact.astype(float)}"
+
+
+def assert_normal_numbers_within(found, exact, units, dtype="float32"):
+    """Like `assert_within`, with no allowance for what may be flushed to zero except where it is subnormal."""
+    found, exact = np.asarray(found, dtype=np.float64), np.asarray(exact, dtype=np.float64)
+    smallest = 2.0**-14 if dtype == "float16" else 2.0**-126
+    rounding = EPSILON[dtype] / 2 if dtype != "float32" else 0.0
+    allowed = np.where(abs(exact) < smallest, smallest, (units * 2.0**-24 + rounding) * abs(exact))
+    assert found.shape == exact.shape
+    assert np.all(abs(found - exact) <= allowed)
+
+
+def rows_of_subnormal_exponentials(largest, classes=128256):
+    """A row of zeros and one ``largest``, which is the label, and an ordinary row.
+
+    Where exp(-largest) is subnormal in float32, the sum of all but one of the first row is not.
+
+    Returns
+    -------
+    x, labels, losses, gradient, units : arrays
+        The losses and the gradient of their sum, from float64, and the bound of their relative errors in units of u.
+    """
+    x, labels = np.zeros((2, classes)), np.asarray([7, 1000])
+    x[0, 7], x[1] = largest, np.arange(classes) % 64 / 16
+    shifted = x - np.max(x, axis=-1, keepdims=True)
+    e, rows = np.exp(shifted), np.arange(2)
+    at_target, e[rows, labels] = e[rows, labels], 0.0
+    rest = np.sum(e, axis=-1)
+    gradient = e / (rest + at_target)[:, None]
+    gradient[rows, labels] = -rest / (rest + at_target)
+    units = 4 - shifted[rows, labels, None] + spread(x)
+    return x, labels, np.log1p(rest / at_target), gradient, units
 
 
 def prepare(xp, *arrays, **options):

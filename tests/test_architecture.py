@@ -1,4 +1,4 @@
-"""The house of section 4 of the design: which file may import what, and that the docstrings are true."""
+"""Which module may import and name what, and that the docstrings are complete and their examples right."""
 
 import ast
 import doctest
@@ -15,13 +15,39 @@ from xpent import conformance
 
 PACKAGE = Path(xpent.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-LIBRARIES = {"numpy", "torch", "jax", "cupy", "dask", "array_api_compat", "array_api_strict", "array_api_extra"}
 PUBLIC = [getattr(xpent, name) for name in xpent.__all__]
 OF_THE_KIT = [conformance.check, conformance.parametrize, conformance.target, conformance.implementation]
 
 
+# A layer may import those below it; modules of one package may import each other.
+LAYERS = (
+    {"__init__"},
+    {"_functions", "_transforms"},
+    {"_arguments"},
+    {"_losses"},
+    {"_engine"},
+    {"_backends"},
+)
+NAMES_OF_LIBRARIES = {"numpy", "np", "torch", "pytorch", "jax", "jnp", "cupy", "dask", "mlx", "compat"}
+MODULES_OF = {
+    "numpy": {"_backends.numpy", "_backends.jax"},  # NumPy is a dependency of JAX
+    "torch": {"_backends.torch", "_backends.torch_autograd", "_backends.torch_private"},
+    "jax": {"_backends.jax"},
+    "array_api_compat": {"_backends.base", "_backends.registry"},
+}
+OPEN_TO_ALL = {f"_backends.{name}" for name in ("base.Array", "base.Backend", "base.DType", "registry.backend_of")}
+
+
 def name_of(file):
     return file.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+
+
+CORE = [
+    file
+    for file in FILES
+    if not {"conformance", "bench"} & set(file.relative_to(PACKAGE).parts) and file.name != "__main__.py"
+]
+ABOVE_BACKENDS = [file for file in CORE if not name_of(file).startswith("_backends.")]
 
 
 def imports(file):
@@ -32,10 +58,50 @@ def imports(file):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"xpent(\.\w+)+", str(node.value)):
+            yield node.value  # for importlib
 
 
-def of(folder):
-    return [file for file in FILES if folder in file.relative_to(PACKAGE).parts[:-1]]
+def imports_of_xpent(file):
+    """The names within the package of all that a file imports from it."""
+    return [name.removeprefix("xpent.") for name in imports(file) if name.partition(".")[0] == "xpent"]
+
+
+def layer_of(name):
+    """The number of the layer of a module, or of a name in it, within the package."""
+    (number,) = [i for i, names in enumerate(LAYERS) if name.partition(".")[0] in names]
+    return number
+
+
+def docstring_nodes(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            yield node.body[0].value
+
+
+def is_library(node):
+    """Whether an expression is, by its name, a backend or the namespace of a library."""
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return name in ("backend", "kernels", "blocks", "of_data", "of_array", "xp")
+
+
+def names_of_library(file, library):
+    """The full names of everything that a file uses of a library by dotted names."""
+    tree, full_names = ast.parse(file.read_text()), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                full_names[alias.asname or alias.name.partition(".")[0]] = (
+                    alias.name if alias.asname else alias.name.partition(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom):
+            full_names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    used = {*imports(file)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            root, _, rest = ast.unparse(node).partition(".")
+            used.add(f"{full_names.get(root, root)}.{rest}")
+    return {name for name in used if re.fullmatch(rf"{library}(\.\w+)+", name)}
 
 
 def test_importing_xpent_imports_no_array_library():
@@ -45,33 +111,64 @@ def test_importing_xpent_imports_no_array_library():
     assert not {"numpy", "torch", "jax", "scipy", "cupy", "dask", "rich", "mpmath"} & set(found)
 
 
-@pytest.mark.parametrize("file", of("_ops"), ids=name_of)
-def test_operations_import_only_the_standard_library_the_backends_and_each_other(file):
-    rooms = ("arrays", "differentiable", "exponentials", "rows")
-    allowed = (*[f"xpent._backends.{room}." for room in rooms], "xpent._ops.")
-    for name in imports(file):
-        assert name.startswith(allowed) or name.partition(".")[0] in sys.stdlib_module_names, name
+def test_every_file_of_the_core_belongs_to_a_layer():
+    assert {layer_of(name_of(file)) for file in CORE} == set(range(len(LAYERS)))
 
 
-@pytest.mark.parametrize("file", of("_ops"), ids=name_of)
-def test_operations_name_no_library(file):
+@pytest.mark.parametrize("file", CORE, ids=name_of)
+def test_imports_point_to_lower_layers_only(file):
+    own = name_of(file)
+    for name in imports_of_xpent(file):
+        is_in_own_package = "." in own and name.partition(".")[0] == own.partition(".")[0]
+        assert is_in_own_package or layer_of(name) > layer_of(own), name
+
+
+@pytest.mark.parametrize("file", ABOVE_BACKENDS, ids=name_of)
+def test_no_file_above_the_backends_names_a_library(file):
+    tree = ast.parse(file.read_text())
+    docstrings = {id(docstring) for docstring in docstring_nodes(tree)}
+    for node in ast.walk(tree):
+        words = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname", "module")]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            words.append(node.value)
+        for word in words:
+            named = set(re.split(r"[^a-z]+", word.lower())) & NAMES_OF_LIBRARIES if isinstance(word, str) else ()
+            assert not named, f"line {node.lineno}: {word}"
+
+
+@pytest.mark.parametrize("file", ABOVE_BACKENDS, ids=name_of)
+def test_no_file_above_the_backends_asks_which_library_it_talks_to(file):
+    for name in imports_of_xpent(file):
+        if name.startswith("_backends."):
+            assert name in OPEN_TO_ALL, name
     for node in ast.walk(ast.parse(file.read_text())):
-        names = {getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "arg", "")}
-        assert not any(library in str(name).lower() for name in names for library in ("numpy", "torch", "jax")), names
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+            asks = node.func.id in ("isinstance", "issubclass", "type", "hasattr", "getattr", "str", "repr")
+            assert not (asks and is_library(node.args[0])), f"line {node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Attribute) and is_library(node.value):
+            assert node.attr not in ("__name__", "__module__", "__class__"), f"line {node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Compare):
+            others = [other for other in (node.left, *node.comparators) if not is_library(other)]
+            asks = len(others) <= len(node.comparators) and ast.unparse(node.comparators[0]) != "None"
+            assert not asks, f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("library", MODULES_OF)
+def test_only_the_modules_of_its_backend_import_a_library(library):
+    importers = {name_of(file) for file in CORE if any(name.partition(".")[0] == library for name in imports(file))}
+    assert importers == MODULES_OF[library]
 
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
-def test_only_its_bridge_imports_a_library(library):
-    inside = [file for file in FILES if not {"conformance", "bench"} & set(file.parts)]
-    importers = {name_of(file) for file in inside if any(name.partition(".")[0] == library for name in imports(file))}
-    assert importers <= {f"_backends.{library}", library, {"jax": "optax"}.get(library, library)}
-    assert f"_backends.{library}" in importers
-
-
-@pytest.mark.parametrize("file", of("_backends"), ids=name_of)
-def test_backends_import_nothing_of_xpent_but_each_other(file):
-    for name in imports(file):
-        assert name.startswith("xpent._backends") or name.partition(".")[0] != "xpent", name
+def test_private_interfaces_of_a_library_are_used_in_one_module_only(library):
+    found = {
+        f"{name_of(file)}: {name}"
+        for file in CORE
+        if name_of(file) != "_backends.torch_private"
+        for name in names_of_library(file, library)
+        if any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+    }
+    assert not found
 
 
 @pytest.mark.parametrize("kit", ["conformance", "bench"])

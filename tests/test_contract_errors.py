@@ -1,4 +1,4 @@
-"""The contract of section 3 of the design: what is refused, and that the message says what was given and allowed."""
+"""Invalid arguments are refused with a message that says what was given and what is allowed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The contract of section 3 of the design: inputs of every layout, left alone; repeatability."""
+"""Inputs of every layout, which are never written to; repeatability."""
 
 import numpy as np
 import pytest

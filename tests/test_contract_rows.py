@@ -1,4 +1,4 @@
-"""The contract of section 3 of the design, row by row: impossible classes, broken, ignored and missing ones."""
+"""Masked classes, non-finite rows, ignored rows, and batches without rows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The contract of section 3 of the design, row by row: values and gradients on valid input."""
+"""Values and gradients on valid input."""
 
 from dataclasses import replace
 

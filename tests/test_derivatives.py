@@ -144,3 +144,52 @@ def test_options_reach_the_derivatives(xp):
     total, gradient = xp.call(xpent.value_and_grad(xpent.logsumexp), xp.asarray(X), axis=None)
     assert_within(xp, total, oracle.logsumexp(X.reshape(1, -1)).item(), 4 + 13, 7 + 8)
     assert_within(xp, gradient, oracle.softmax(X.reshape(1, -1)).reshape(3, 5), 4 + 13)
+
+
+MASKED_POLICIES = np.asarray([[0.3, -np.inf, 1.2, -0.7], [2.0, 0.25, -np.inf, -np.inf], [-1.0, 0.5, 0.0, 3.0]])
+
+
+def entropies(x):
+    """The entropy of every row, as the cross-entropy of its softmax under itself."""
+    return xpent.cross_entropy(x, xpent.softmax(x), reduction="none")
+
+
+def of_entropies_in_reverse_mode(xp, x):
+    """The gradient of the sum of the entropies, by the library's own reverse mode where it has one."""
+    if xp.name == "torch":
+        x = x.clone().requires_grad_()
+        return xp.module.autograd.grad(entropies(x).sum(), x)[0]
+    if xp.name in ("jax", "jax-jit"):
+        import jax
+
+        return jax.grad(lambda x: entropies(x).sum())(x)
+    p, pullback = xpent.vjp(xpent.softmax, x)
+    of_x, of_p = xpent.grad(xpent.cross_entropy, (0, 1))(x, p, reduction="sum")
+    return of_x + pullback(of_p)[0]
+
+
+def of_entropies_in_forward_mode(xp, x):
+    """The same by forward mode, a direction at a time."""
+    if xp.name == "torch":
+        return xp.module.func.jacfwd(lambda x: entropies(x).sum())(x)
+    if xp.name in ("jax", "jax-jit"):
+        import jax
+
+        return jax.jacfwd(lambda x: entropies(x).sum())(x)
+    columns = []
+    for direction in np.eye(x.shape[1]):
+        v = xp.asarray(np.broadcast_to(direction, x.shape).copy())
+        p, of_p = xpent.jvp(xpent.softmax, (x,), (v,))
+        columns.append(xpent.jvp(xpent.cross_entropy, (x, p), (v, of_p), reduction="none")[1])
+    return xp.module.stack(columns, axis=-1)
+
+
+@pytest.mark.parametrize("derivative", [of_entropies_in_reverse_mode, of_entropies_in_forward_mode])
+def test_gradient_of_the_entropy_of_a_masked_policy_is_the_closed_form(xp, derivative):
+    (x,), _, (exact_x,), _ = prepare(xp, MASKED_POLICIES)
+    found = xp.to_numpy(xp.call(lambda x: derivative(xp, x), x))
+    p = np.exp(exact_x - np.max(exact_x, axis=-1, keepdims=True))
+    p /= total(p)
+    log_p = np.log(np.where(p > 0, p, 1))
+    np.testing.assert_allclose(found, -p * (log_p - total(p * log_p)), rtol=0, atol=32 * xp.u)
+    np.testing.assert_array_equal(found[exact_x == -np.inf], 0)

@@ -113,10 +113,10 @@ def test_a_label_that_is_no_class_is_an_error_where_it_can_be_seen_and_nan_where
 
 
 @run_modes
-@pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer"])
+@pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer", "label_smoothing", "z_loss"])
 def test_a_constant_has_no_gradient_and_says_so(name, run):
     x, labels = jnp.asarray(X), jnp.asarray(LABELS)
-    constant = jnp.ones({"class_weight": (4,), "sample_weight": (3,), "normalizer": ()}[name])
+    constant = jnp.ones({"class_weight": 4, "sample_weight": 3}.get(name, ()))
 
     def loss(constant):
         return xpent.cross_entropy(x, labels, **{name: constant})

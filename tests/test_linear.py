@@ -213,9 +213,7 @@ def test_rows_can_be_shared_among_devices(shared, monkeypatch):
     import jax
     from jax.sharding import PartitionSpec
 
-    from xpent._backends import rows
-
-    monkeypatch.setattr(rows, "PRODUCT", shared)
+    monkeypatch.setattr("xpent._backends.jax.PRODUCT", shared)
     x, w, t = map(jax.numpy.asarray, (FEATURES, WEIGHT, LABELS))
 
     def gradient(x, w, t):

@@ -1,4 +1,4 @@
-"""How rows are walked: the same answers in blocks of any size and by any number of threads, in little memory."""
+"""Blocks of rows: the same results for any block size and number of threads, in little memory."""
 
 import math
 import multiprocessing
@@ -13,12 +13,28 @@ import pytest
 import xpent
 from xpent._backends import numpy as numpy_backend
 from xpent._backends.blocked import BlockedBackend
+from xpent._backends.numpy import NUMPY
+from xpent._engine.blocks import block_indices
+from xpent._losses.linear import rows_of_block
 
 RNG = np.random.default_rng(3)
 MIB = 2**20
 
 
-def answers(x, labels, label_smoothing=0.125):
+@pytest.fixture
+def set_block(monkeypatch):
+    """A function that sets how many entries a block has, for NumPy and, if it is imported, for PyTorch."""
+
+    def set_entries(entries):
+        monkeypatch.setattr(numpy_backend, "BLOCK", entries)
+        if "torch" in sys.modules:
+            monkeypatch.setattr("xpent._backends.torch.BLOCK", entries)
+            monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # a block has BLOCK entries for each thread
+
+    return set_entries
+
+
+def results(x, labels, label_smoothing=0.125):
     loss, gradient = xpent.value_and_grad(xpent.cross_entropy)(x, labels, label_smoothing=label_smoothing)
     losses = xpent.cross_entropy(x, labels, reduction="none", ignore_index=0)
     return [loss, losses, gradient, xpent.softmax(x), xpent.log_softmax(x), xpent.logsumexp(x)]
@@ -28,25 +44,25 @@ def answers(x, labels, label_smoothing=0.125):
 @pytest.mark.parametrize("threads", ["1", "2", "5"])
 @pytest.mark.parametrize("block", [7, 64, 1000])
 @pytest.mark.parametrize("shape", [(23, 7), (3, 5, 7), (2, 1, 3, 7), (0, 7), (7,), (5, 1000)])
-def test_bits_depend_neither_on_blocks_nor_on_threads(monkeypatch, shape, block, threads):
+def test_bits_depend_neither_on_blocks_nor_on_threads(monkeypatch, set_block, shape, block, threads):
     if 7 < shape[-1] > block:
-        pytest.skip("walked in parts, whose sums are added in another order")
+        pytest.skip("computed in parts, whose sums are added in another order")
     x, labels = RNG.standard_normal(shape), RNG.integers(7, size=shape[:-1])
-    whole = answers(x, labels)
-    monkeypatch.setattr(rows, "BLOCK", block)
+    whole = results(x, labels)
+    set_block(block)
     monkeypatch.setenv("XPENT_NUM_THREADS", threads)
-    for found, expected in zip(answers(x, labels), whole, strict=True):
+    for found, expected in zip(results(x, labels), whole, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 LONG = RNG.standard_normal(100)
 LONG_ROWS = {
     "ordinary": LONG,
-    "sure": np.where(np.arange(100) == 93, 40.0, LONG),
+    "confident": np.where(np.arange(100) == 93, 40.0, LONG),
     "tied across parts": np.where(np.arange(100) % 30 == 8, 5.0, LONG),
-    "a part impossible": np.where(np.arange(100) < 40, -np.inf, LONG),
-    "impossible": np.full(100, -np.inf),
-    "one possible": np.where(np.arange(100) == 71, LONG, -np.inf),
+    "a part masked": np.where(np.arange(100) < 40, -np.inf, LONG),
+    "masked": np.full(100, -np.inf),
+    "one class unmasked": np.where(np.arange(100) == 71, LONG, -np.inf),
     "NaN": np.where(np.arange(100) == 71, np.nan, LONG),
     "infinite": np.where(np.arange(100) == 3, np.inf, LONG),
 }
@@ -61,33 +77,38 @@ def of_distribution(x, q):
 @pytest.mark.library("numpy", "torch")
 @pytest.mark.parametrize("row", LONG_ROWS)
 @pytest.mark.parametrize("batch", [(), (1,), (2, 2)])
-def test_a_row_too_long_for_a_block_gives_what_the_whole_gives(xp, monkeypatch, row, batch):
+def test_a_row_too_long_for_a_block_gives_what_the_whole_gives(xp, monkeypatch, set_block, row, batch):
     x = xp.asarray(np.broadcast_to(LONG_ROWS[row], (*batch, 100)).copy())
     labels, q = xp.asarray(np.full(batch, 93)), xp.asarray(np.full((*batch, 100), 0.01))
-    whole = [xp.to_numpy(array) for array in (*answers(x, labels, 0.0), *of_distribution(x, q))]
-    monkeypatch.setattr(rows, "BLOCK", 8)
+    whole = [xp.to_numpy(array) for array in (*results(x, labels, 0.0), *of_distribution(x, q))]
+    set_block(8)
     monkeypatch.setenv("XPENT_NUM_THREADS", "2")
-    if xp.name == "torch":
-        monkeypatch.setattr("torch.get_num_threads", lambda: 2)
-    walks, in_parts = [], exponentials._in_parts
-    monkeypatch.setattr(exponentials, "_in_parts", lambda *row, **kept: walks.append(row) or in_parts(*row, **kept))
-    parts = answers(x, labels, 0.0), of_distribution(x, q)
-    assert walks or xp.name not in ("numpy", "torch")
-    for i, (found, expected) in enumerate(zip((*parts[0], *parts[1]), whole, strict=True)):
+    counts, parts_of = [], BlockedBackend.parts
+
+    def counted(backend, row):
+        parts = parts_of(backend, row)
+        counts.append(len(parts or [row]))
+        return parts
+
+    monkeypatch.setattr(BlockedBackend, "parts", counted)
+    in_parts = results(x, labels, 0.0), of_distribution(x, q)
+    if xp.name in ("numpy", "torch"):
+        assert set(counts) == {13}
+    for i, (found, expected) in enumerate(zip((*in_parts[0], *in_parts[1]), whole, strict=True)):
         # Sums of 100 terms, in another order; what is returned may be rounded to half precision. The gradient of a
         # distribution has terms of both signs, of which none is above 16.
-        rtol, is_difference = 100 * xp.u_computed + 2 * xp.u, i == len(parts[0]) + 1
+        rtol, is_difference = 100 * xp.u_computed + 2 * xp.u, i == len(in_parts[0]) + 1
         atol = 16 * rtol if is_difference else 0.0
         np.testing.assert_allclose(xp.to_numpy(found), expected, rtol=rtol, atol=atol)
 
 
 @pytest.mark.library("numpy", "torch")
 @pytest.mark.parametrize("axis", [0, 1, 2, (0, 2), (2, 1), None])
-def test_blocks_of_any_class_axis_give_what_the_whole_gives(xp, monkeypatch, axis):
+def test_blocks_of_any_class_axis_give_what_the_whole_gives(xp, set_block, axis):
     x = xp.asarray(RNG.standard_normal((5, 4, 6)))
     functions = [xpent.softmax, xpent.log_softmax, xpent.logsumexp]
     whole = [xp.to_numpy(xp.call(function, x, axis=axis)) for function in functions]
-    monkeypatch.setattr(rows, "BLOCK", 9)
+    set_block(9)
     for function, expected in zip(functions, whole, strict=True):
         np.testing.assert_allclose(xp.to_numpy(xp.call(function, x, axis=axis)), expected, rtol=8 * xp.u, atol=0)
 
@@ -96,9 +117,9 @@ def test_blocks_of_any_class_axis_give_what_the_whole_gives(xp, monkeypatch, axi
 @pytest.mark.parametrize("batch", [(), (5,), (3, 4), (2, 3, 4), (1, 1, 50)])
 @pytest.mark.parametrize("classes", [1, 3, 40])
 @pytest.mark.parametrize("block", [1, 8, 100])
-def test_blocks_cover_every_row_once(monkeypatch, batch, classes, block):
-    monkeypatch.setattr(rows, "BLOCK", block)
-    indices = rows.blocks(batch, classes, np.zeros((*batch, classes)))
+def test_blocks_cover_every_row_once(set_block, batch, classes, block):
+    set_block(block)
+    indices = block_indices(NUMPY, np.zeros((*batch, classes)), (len(batch),))
     seen = np.zeros(batch, dtype=int)
     for index in [...] if indices is None else indices:
         seen[index] += 1
@@ -110,17 +131,17 @@ def test_blocks_cover_every_row_once(monkeypatch, batch, classes, block):
 @pytest.mark.parametrize("count", [1, 60, 97, 4096, 10**9 + 7])
 @pytest.mark.parametrize("classes", [2, 10**4, 128256, 2**25])
 def test_blocks_of_a_layer_are_of_one_size_where_that_fills_them_to_four_fifths(count, classes):
-    size = rows.rows_of_block(np.broadcast_to(np.float32(0), (count, 1)), classes, None)
-    most = min(count, max(1, rows.LOGITS // classes))
+    size = rows_of_block(NUMPY, np.broadcast_to(np.float32(0), (count, 1)), classes, None)
+    most = min(count, max(1, NUMPY.block_logits // classes))
     assert 4 * most / 5 - 1 <= size <= most
     assert count % size == 0 or not any(count % n == 0 for n in range(math.ceil(4 * most / 5) + 1, most + 1))
 
 
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("given", ["0", "-1", "many", "1.5", ""])
-def test_a_wrong_number_of_threads_is_an_error(monkeypatch, given):
+def test_a_wrong_number_of_threads_is_an_error(monkeypatch, set_block, given):
     monkeypatch.setenv("XPENT_NUM_THREADS", given)
-    monkeypatch.setattr(rows, "BLOCK", 4)
+    set_block(4)
     with pytest.raises(ValueError, match="XPENT_NUM_THREADS must be a positive integer"):
         xpent.softmax(np.zeros((8, 4)))
 
@@ -133,16 +154,16 @@ def test_an_error_in_one_block_is_raised(monkeypatch):
         raise KeyError(index)
 
     with pytest.raises(KeyError):
-        rows.walk(fail, [(slice(i, i + 1),) for i in range(9)], np.zeros((9, 1)))
+        NUMPY.for_each(fail, range(9))
 
 
 @pytest.mark.library("numpy")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-def test_threads_survive_a_fork(monkeypatch):
+def test_threads_survive_a_fork(monkeypatch, set_block):
     monkeypatch.setenv("XPENT_NUM_THREADS", "3")
-    monkeypatch.setattr(rows, "BLOCK", 64)
+    set_block(64)
     x = RNG.standard_normal((64, 16))
     expected = xpent.softmax(x)
     context = multiprocessing.get_context("fork")
@@ -156,18 +177,18 @@ def test_threads_survive_a_fork(monkeypatch):
 
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_numpy_is_left_as_it_was(monkeypatch, threads):
+def test_numpy_is_left_as_it_was(monkeypatch, set_block, threads):
     monkeypatch.setenv("XPENT_NUM_THREADS", threads)
-    monkeypatch.setattr(rows, "BLOCK", 16)
+    set_block(16)
     before = np.getbufsize(), np.geterr()
     xpent.softmax(np.full((64, 4), -np.inf))
-    rows.walk(lambda _: None, [(slice(i, i + 1),) for i in range(9)], np.zeros((9, 1)))
+    NUMPY.for_each(lambda _: None, range(9))
     assert (np.getbufsize(), np.geterr()) == before
 
 
 @pytest.mark.library("numpy")
 def test_no_thread_is_started_for_a_single_block(monkeypatch):
-    monkeypatch.setattr(rows, "_threads", None)  # calling it fails
+    monkeypatch.setattr(numpy_backend, "_threads", None)  # calling it fails
     xpent.softmax(np.zeros((8, 4)))
 
 
@@ -182,9 +203,9 @@ def peak(function, *arrays):
 
 
 @pytest.mark.library("numpy")
-def test_memory_is_that_of_the_results_and_of_a_few_blocks(monkeypatch):
+def test_memory_is_that_of_the_results_and_of_a_few_blocks(monkeypatch, set_block):
     monkeypatch.setenv("XPENT_NUM_THREADS", "2")
-    monkeypatch.setattr(rows, "BLOCK", 2**16)
+    set_block(2**16)
     x, labels = RNG.standard_normal((4096, 1000)), RNG.integers(1000, size=4096)
     blocks = 2 * 6 * 8 * 2**16 + MIB  # threads, arrays of a block that live at a time, bytes
     assert x.nbytes > 4 * blocks
@@ -202,9 +223,9 @@ def test_memory_is_that_of_the_results_and_of_a_few_blocks(monkeypatch):
 
 
 @pytest.mark.library("numpy")
-def test_a_long_row_needs_no_memory_but_for_what_has_its_length(monkeypatch):
+def test_a_long_row_needs_no_memory_but_for_what_has_its_length(monkeypatch, set_block):
     monkeypatch.setenv("XPENT_NUM_THREADS", "2")
-    monkeypatch.setattr(rows, "BLOCK", 2**16)
+    set_block(2**16)
     x, label = RNG.standard_normal(2**22), np.asarray(5)
     blocks = 2 * 6 * 8 * 2**16 + MIB  # threads, arrays of a part that live at a time, bytes
     assert x.nbytes > 4 * blocks
@@ -219,8 +240,8 @@ def test_a_long_row_needs_no_memory_but_for_what_has_its_length(monkeypatch):
 
 
 @pytest.mark.library("numpy")
-def test_a_class_axis_in_front_is_not_moved_in_memory(monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK", 2**16)
+def test_a_class_axis_in_front_is_not_moved_in_memory(set_block):
+    set_block(2**16)
     x = RNG.standard_normal((1000, 4096))
     assert peak(lambda x: xpent.logsumexp(x, axis=0), x) < x.nbytes / 3
 
@@ -275,7 +296,7 @@ def test_a_gradient_taken_in_forward_mode_has_a_tangent(reduction, dtype, create
 
 @pytest.mark.library("torch")
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_a_gradient_kept_for_the_way_back_is_not_written_to_while_it_is_needed(rounds):
+def test_a_gradient_kept_for_the_backward_pass_is_not_written_to_while_it_is_needed(rounds):
     torch = pytest.importorskip("torch")
     x, labels = torch.randn(6, 5, dtype=torch.float64, requires_grad=True), torch.arange(6) % 5
     expected = torch.autograd.grad(torch.nn.functional.cross_entropy(x, labels), x)[0]
@@ -303,9 +324,9 @@ def test_a_large_gradient_can_be_grown_shared_and_saved(tmp_path):
 
 @pytest.mark.library("torch")
 @pytest.mark.parametrize("name", ["class_weight", "normalizer"])
-def test_what_all_rows_share_can_be_mapped_over(monkeypatch, name):
+def test_what_all_rows_share_can_be_mapped_over(set_block, name):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(rows, "BLOCK", 8)
+    set_block(8)
     x, q = torch.randn(64, 5, dtype=torch.float64), torch.rand(64, 5, dtype=torch.float64)
     shared = torch.rand((3, 5) if name == "class_weight" else (3,), dtype=torch.float64)
 

@@ -2,8 +2,10 @@
 
 import functools
 
+import numpy as np
 import pytest
 from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER, LABELS, Q, X, assert_close, build, case
+from exactness import assert_normal_numbers_within, rows_of_subnormal_exponentials
 
 import xpent
 
@@ -151,6 +153,22 @@ def test_a_long_row_is_summed_as_exactly_as_a_short_one(dynamic, device):
     assert (loss - exact_loss).abs() <= units.max() * 2.0**-24 * exact_loss
 
 
+@pytest.mark.parametrize("largest", [97.0, 95.0, 88.0])
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("kind", ["indices", "one-hot"])
+def test_sums_of_subnormal_exponentials_are_within_the_bar(kind, dynamic, largest, device):
+    x, labels, exact_loss, exact, units = rows_of_subnormal_exponentials(largest)
+    targets = labels if kind == "indices" else (np.arange(x.shape[1]) == labels[:, None]).astype("f4")
+    x, targets = torch.tensor(x, dtype=torch.float32, device=device), torch.tensor(targets, device=device)
+    of_loss = functools.partial(xpent.cross_entropy, reduction="none")
+    function = torch.compile(of_loss, fullgraph=True, dynamic=dynamic)
+    x.requires_grad_()
+    losses = function(x, targets)
+    (gradient,) = torch.autograd.grad(losses.sum(), x)
+    assert_normal_numbers_within(losses.detach().cpu(), exact_loss, units[:, 0])
+    assert_normal_numbers_within(gradient.cpu(), exact, units)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_narrow_logits_give_a_float32_loss_and_a_gradient_in_their_dtype(dtype, device):
     x, t = torch.tensor(X, device=device, dtype=dtype), torch.tensor(LABELS, device=device)
@@ -173,10 +191,10 @@ def test_a_layer_under_autocast_and_its_loss_are_one_graph(device):
     assert_close(actual, expected, case("", "cross_entropy", X), order=1, u=2.0**-8)
 
 
-@pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer"])
+@pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer", "label_smoothing", "z_loss"])
 def test_a_constant_has_no_gradient_and_says_so(name, device):
     x, t = torch.ones(4, 4, device=device), torch.arange(4, device=device)
-    constant = torch.ones(() if name == "normalizer" else 4, device=device, requires_grad=True)
+    constant = torch.ones(4 if name.endswith("weight") else (), device=device, requires_grad=True)
     function = compiled(lambda x, constant: xpent.cross_entropy(x, t, **{name: constant}), "aot_eager")
     with pytest.raises(Exception, match=f"{name} is a constant"):
         function(x, constant).backward()

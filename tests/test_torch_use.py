@@ -53,11 +53,11 @@ def test_under_autocast_the_loss_is_float32_and_every_gradient_has_the_dtype_of_
     assert torch.equal(logits.grad, gradient)
 
 
-@pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer"])
+@pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer", "label_smoothing", "z_loss"])
 @pytest.mark.parametrize("moves", [True, False], ids=["logits move", "logits do not"])
 def test_a_constant_has_no_gradient_and_says_so(name, moves, device):
     x, labels = tensor(X, device).requires_grad_(moves), tensor(LABELS, device)
-    constant = torch.ones({"class_weight": (4,), "sample_weight": (3,), "normalizer": ()}[name], device=device)
+    constant = torch.ones({"class_weight": 4, "sample_weight": 3}.get(name, ()), device=device)
     loss = xpent.cross_entropy(x, labels, **{name: constant.clone().requires_grad_()})
     with pytest.raises(TypeError, match=f"{name} is a constant.*pass {name}.detach()"):
         loss.backward()

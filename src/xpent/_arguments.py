@@ -28,19 +28,23 @@ def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, na
         if not _is_broadcastable(tuple(where.shape), tuple(x.shape)):
             raise ValueError(f"where must broadcast to the shape {tuple(x.shape)} of {name}, got {tuple(where.shape)}")
     ndim = x.ndim
-    given = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    try:
-        axes = tuple([operator.index(a) for a in given])
-    except TypeError:
-        raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
-    if not axes or any([not -ndim <= a < ndim for a in axes]):
+    given = (axis,) if type(axis) is int else range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes: list[int] = []
+    for a in given:
+        try:
+            position = operator.index(a)
+        except TypeError:
+            raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+        if not -ndim <= position < ndim:
+            raise ValueError(f"axis must name at least one of the {ndim} axes of {name}, got {axis!r}")
+        axes.append(backend.static_int(position % ndim))
+    if not axes:
         raise ValueError(f"axis must name at least one of the {ndim} axes of {name}, got {axis!r}")
-    axes = tuple([backend.static_int(a % ndim) for a in axes])
     if len(set(axes)) != len(axes):
         raise ValueError(f"axis must name every axis once, got {axis!r}")
-    if class_count(x.shape, axes) == 0:
+    if any([x.shape[a] == 0 for a in axes]):
         raise ValueError(f"{name} must have at least one class, got shape {tuple(x.shape)} with axis={axis!r}")
-    return axes
+    return tuple(axes)
 
 
 def _is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
@@ -50,7 +54,7 @@ def _is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 def array_or_none(value: Any) -> Array | None:
     """The value of an option unless it is a number or a string."""
-    return None if isinstance(value, numbers.Real | str) else value
+    return None if type(value) is float or isinstance(value, numbers.Real | str) else value
 
 
 def check_number(name: str, value: Any, lowest: float, highest: float) -> float:
@@ -117,6 +121,8 @@ def check_loss(
             raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
     is_checked = has_indices and _check_indices(backend, targets, classes, ignore_index)
     options = Options(axes, ignore_index, is_checked, reduction)
+    if normalizer is None and type(label_smoothing) is type(z_loss) is float and label_smoothing == 0.0 == z_loss:
+        return options, (None, None, None)
     return options, (
         _positive_or_none(backend, "label_smoothing", label_smoothing, like, 1.0),
         _positive_or_none(backend, "z_loss", z_loss, like, float_info.max),
@@ -171,8 +177,8 @@ def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: i
         return False
     if 0 in data.shape:
         return True
-    of_data = backend_of(targets=data)
-    index = of_data.cast(data, of_data.index_dtype())
+    of_data = backend if data is targets else backend_of(targets=data)
+    index = of_data.as_index(data)
     if of_data.all_within(index, count):
         return True
     is_wrong = ~is_class(index, count)

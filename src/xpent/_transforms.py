@@ -71,10 +71,10 @@ def vjp(
         for output, part in zip(outputs, cotangents, strict=True):
             _check_direction(backend, "cotangent", part, output)
         arguments = (cotangents, argnums, call.primals, call.constants, call.options)
-        arrays = [a for a in (*cotangents, *call.primals, *call.constants) if backend.is_array(a)]
+        kernels = backend.for_kernels(cotangents, call.primals, call.constants)
         with backend.errstate():
-            if backend.for_kernels(arrays).keeps_gradients:  # then nobody differentiates the result
-                return call.rule.backward(backend, None, *arguments)
+            if kernels.keeps_gradients:  # then nobody differentiates the result
+                return call.rule.backward(kernels, (), *arguments)
             return call.rule.vjp(backend, *arguments)
 
     return value, pullback

@@ -22,6 +22,7 @@ class Backend:
     their own.
     """
 
+    has_devices = True  # whether arrays of one call must be on one device
     keeps_gradients = False  # whether a loss that will be differentiated computes its gradient in the forward pass
 
     transposes_jvp = False  # whether the library goes backward by transposing the forward mode
@@ -50,9 +51,9 @@ class Backend:
             return self.xp.__array_namespace_info__().default_dtypes()["real floating"]
         return self.xp.float32 if self.xp.finfo(dtype).bits < 32 else dtype
 
-    def index_dtype(self) -> DType:
-        """The default integer dtype, in which every class index fits."""
-        return self.xp.__array_namespace_info__().default_dtypes()["integral"]
+    def as_index(self, x: Array) -> Array:
+        """Integers in the default integer dtype, in which every class index fits."""
+        return self.cast(x, self.xp.__array_namespace_info__().default_dtypes()["integral"])
 
     def device(self, x: Array) -> Any:
         """The device of an array, None where the library places arrays itself."""
@@ -104,7 +105,7 @@ class Backend:
 
     def class_indices(self, x: Array) -> Array:
         """0, 1, ..., C - 1 for the C entries of the last axis."""
-        return self.xp.arange(x.shape[-1], dtype=self.index_dtype(), device=self.device(x))
+        return self.as_index(self.xp.arange(x.shape[-1], device=self.device(x)))
 
     def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
         """The array with its axes in another order."""
@@ -113,6 +114,14 @@ class Backend:
     def expand_dims(self, x: Array, axis: int) -> Array:
         """The array with one more axis of length one."""
         return self.xp.expand_dims(x, axis=axis)
+
+    def with_class_axis(self, x: Array) -> Array:
+        """One entry per row, (...,), as rows, (..., 1)."""
+        return x[..., None]
+
+    def without_class_axis(self, x: Array) -> Array:
+        """The inverse of `with_class_axis`."""
+        return x[..., 0]
 
     def broadcast_to(self, x: Array, shape: tuple[int, ...]) -> Array:
         """The array repeated to a shape, a view where the library has views."""
@@ -131,6 +140,10 @@ class Backend:
         return x
 
     # Rows: the class axis is the last, and what has one entry per row has shape (..., 1)
+
+    def sum_all(self, x: Array) -> Array:
+        """The sum of all entries, of shape ()."""
+        return self.xp.sum(x)
 
     def total(self, x: Array) -> Array:
         """The sum of each row."""
@@ -154,6 +167,14 @@ class Backend:
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
         """The rows with the entry at each index replaced; may overwrite ``x``."""
         return self.xp.where(self.class_indices(x) == index, value, x)
+
+    def neutral_rows(self, x: Array, is_active: Array) -> Array:
+        """Logits with those of inactive rows set to 0, unless `zero_rows` of the results is enough.
+
+        JAX may differentiate functions of rows itself (its scan drops custom derivatives at second order), and would
+        multiply NaN by 0.
+        """
+        return self.xp.where(is_active, x, 0.0)
 
     def zero_rows(self, x: Array, is_active: Array) -> Array:
         """The rows with those that are not active set to 0, whatever they hold; may overwrite ``x``."""
@@ -185,20 +206,27 @@ class Backend:
         del out
         return self.xp.exp(x)
 
-    def exponentials(
-        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
-    ) -> tuple[Array, Array, Array]:
+    def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         """The terms of a sum of exponentials, with the one at the index of each row apart.
 
-        exp(x - shift) with 0 at the index of each row, the sum of each row of it, and exp(z), where z is x - shift at the
-        index. All three may be multiplied by a factor for each row, but not where z < -64. ``out`` may be ``x``.
+        e = exp(x - m) with 0 at the index of each row, where m is the maximum of the row, the sum r of each row of it, the
+        term t at the index, and log((r + t) / t). The first three may be multiplied by a factor for each row, but not
+        where t underflows. ``out`` may be ``x``.
         """
-        e = self.exp_except(x, shift, index, out)
-        return e, self.total(e), self.xp.exp(z)
+        m = self.largest(x)
+        z = self.take(x, index) - m
+        e = self.exp_except(x, m, index, out)
+        r, t = self.total(e), self.xp.exp(z)
+        return e, r, t, self.log_ratio(r, t, z)
 
-    def exponential_sums(self, x: Array, shift: Array, z: Array, index: Array) -> tuple[Array, Array]:
-        """The second and third value of `exponentials`."""
-        return self.exponentials(x, shift, z, index)[1:]
+    def exponential_sums(self, x: Array, index: Array) -> tuple[Array, Array, Array]:
+        """The same without the terms."""
+        return self.exponentials(x, index)[1:]
+
+    def log_ratio(self, r: Array, t: Array, z: Array) -> Array:
+        """log((r + t) / t) for t = exp(z), which may underflow."""
+        xp, is_normal = self.xp, z > -64.0
+        return xp.where(is_normal, xp.log1p(r / xp.where(is_normal, t, 1.0)), xp.log(r + t) - z)
 
     def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
         """exp(x - shift) with 0 at the index of each row; ``out`` may be ``x``."""
@@ -238,9 +266,12 @@ class Backend:
 
     # Evaluation
 
-    def for_kernels(self, arrays: Sequence[Array]) -> Backend:
-        """The backend that evaluates a function of rows of these arrays, whose derivatives nobody asks for."""
-        del arrays
+    def for_kernels(self, *values: Any) -> Backend:
+        """The backend that evaluates functions of rows of the arrays among these values and fields of named tuples.
+
+        Nobody asks for the derivatives of these functions.
+        """
+        del values
         return self
 
     def block_entries(self, x: Array) -> int | None:

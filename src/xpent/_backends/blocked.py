@@ -17,9 +17,14 @@ class BlockedBackend(Backend):
 
     keeps_gradients = True
 
+    def neutral_rows(self, x: Array, is_active: Array) -> Array:
+        del is_active
+        return x
+
     def parts(self, x: Array) -> list[slice] | None:
         """The parts of a single row that is longer than a block, None for other arrays."""
-        length, entries = x.shape[-1], self.block_entries(x)
+        length = x.shape[-1]
+        entries = self.block_entries(x)
         if entries is None or length <= entries or math.prod(x.shape) != length:
             return None
         return [slice(i, min(i + entries, length)) for i in range(0, length, entries)]
@@ -34,21 +39,27 @@ class BlockedBackend(Backend):
             index = part.start + x[..., part].argmax(-1, keepdims=True)
         return self.take(x, index), index
 
-    def exponentials(
-        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
-    ) -> tuple[Array, Array, Array]:
+    def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         parts = self.parts(x)
+        m = self.largest(x) if parts is None else self._largest_of_parts(x, parts)
+        z = self.take(x, index) - m
         if parts is None:
-            e = self.exp_except(x, shift, index, out)
-            return e, self.guarded(self.total(e), x, shift, index), self.xp.exp(z)
-        out = self.empty(x.shape, x.dtype, x) if out is None else out
-        return out, self._sum_of_parts(x, shift, index, parts, out), self.xp.exp(z)
+            out = self.exp_except(x, m, index, out)
+            r = self.guarded(self.total(out), x, m, index)
+        else:
+            out = self.empty(x.shape, x.dtype, x) if out is None else out
+            r = self._sum_of_parts(x, m, index, parts, out)
+        t = self.xp.exp(z)
+        return out, r, t, self.log_ratio(r, t, z)
 
-    def exponential_sums(self, x: Array, shift: Array, z: Array, index: Array) -> tuple[Array, Array]:
+    def exponential_sums(self, x: Array, index: Array) -> tuple[Array, Array, Array]:
         parts = self.parts(x)
         if parts is None:
-            return self.exponentials(x, shift, z, index)[1:]
-        return self._sum_of_parts(x, shift, index, parts), self.xp.exp(z)
+            return self.exponentials(x, index)[1:]
+        m = self._largest_of_parts(x, parts)
+        z = self.take(x, index) - m
+        r, t = self._sum_of_parts(x, m, index, parts), self.xp.exp(z)
+        return r, t, self.log_ratio(r, t, z)
 
     def rest_sum(self, x: Array, shift: Array, index: Array | None, d: Array | None = None) -> Array:
         parts = self.parts(x)
@@ -61,12 +72,15 @@ class BlockedBackend(Backend):
         if parts is None:
             return super().softmax(x, out)
         out = self.empty(x.shape, x.dtype, x) if out is None else out
-        m = self._of_parts(x, parts, lambda part: self.largest(x[..., part])).max(-1, keepdims=True)
+        m = self._largest_of_parts(x, parts)
         return self.divide(out, self._sum_of_parts(x, m + 0.0 * m, None, parts, out))
 
     def guarded(self, total: Array, x: Array, shift: Array, index: Array) -> Array:
         """Sums of exponentials, of which so small ones are computed anew that their terms are subnormal."""
         raise NotImplementedError
+
+    def _largest_of_parts(self, x: Array, parts: list[slice]) -> Array:
+        return self.largest(self._of_parts(x, parts, lambda part: self.largest(x[..., part])))
 
     def _sum_of_parts(
         self, x: Array, shift: Array, index: Array | None, parts: list[slice], out: Array | None = None

@@ -20,6 +20,7 @@ PRODUCT = 2**20
 class JaxBackend(Backend):
     """JAX arrays, concrete or traced."""
 
+    has_devices = False  # JAX moves what it may move, and tracers have no device
     transposes_jvp = True
     block_logits = 3 * 2**21  # XLA keeps three arrays of a block where others keep one
 
@@ -57,19 +58,19 @@ class JaxBackend(Backend):
     def first_maximum(self, x: Array) -> tuple[Array, None]:
         return self.largest(x), None
 
-    def exponentials(
-        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
-    ) -> tuple[Array, Array, Array]:
+    def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         del out
-        e = self.exp_except(x, shift, index)
-        total = self.total(e)
+        m = self.largest(x)
+        z = self.take(x, index) - m
+        e = self.exp_except(x, m, index)
+        total, t = self.total(e), jnp.exp(z)
         # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
-        total = jax.lax.cond(
+        r = jax.lax.cond(
             jnp.any(total < x.shape[-1] * _small(x.dtype)),
-            lambda: self.total(self.put(_scaled_exp(x, shift), index, 0.0)) * 2.0**-64,
+            lambda: self.total(self.put(_scaled_exp(x, m), index, 0.0)) * 2.0**-64,
             lambda: total,
         )
-        return e, total, jnp.exp(z)
+        return e, r, t, self.log_ratio(r, t, z)
 
     def exp_and_rest(self, d: Array, index: None, out: Array | None = None) -> tuple[Array, Array]:
         del index, out

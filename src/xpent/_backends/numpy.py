@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from xpent._backends.base import Array, DType
+from xpent._backends.base import Array, Backend, DType
 from xpent._backends.blocked import BlockedBackend
 
 _KINDS = {"f": "real floating", "i": "integral", "u": "integral", "b": "bool"}
 _REAL = frozenset("fiub")
 
 # Entries of a block. Smaller blocks are limited by the GIL, larger ones by memory bandwidth.
-BLOCK = 2**18
+BLOCK = 2**19
 
 # Entries of NumPy's own buffer. Operands that are broadcast over rows are copied into it if two rows fit, which takes
 # longer than the arithmetic.
@@ -36,6 +36,8 @@ _pool: ThreadPoolExecutor | None = None
 
 class NumpyBackend(BlockedBackend):
     """NumPy arrays."""
+
+    has_devices = False
 
     def __init__(self) -> None:
         super().__init__(np)
@@ -54,8 +56,8 @@ class NumpyBackend(BlockedBackend):
             return np.dtype("f8")
         return dtype if dtype.itemsize >= 4 else np.dtype("f4")
 
-    def index_dtype(self) -> DType:
-        return np.dtype(np.intp)
+    def as_index(self, x: Array) -> Array:
+        return x if x.dtype == np.intp else x.astype(np.intp)
 
     def device(self, x: Array) -> Any:
         del x
@@ -104,6 +106,14 @@ class NumpyBackend(BlockedBackend):
 
     def any_of_row(self, x: Array) -> Array:
         return np.logical_or.reduce(x, axis=-1, keepdims=True)
+
+    def sum_all(self, x: Array) -> Array:
+        return np.add.reduce(x, axis=None)
+
+    def log_ratio(self, r: Array, t: Array, z: Array) -> Array:
+        if z.size and np.minimum.reduce(z, axis=None) > -64.0:
+            return np.log1p(r / t)
+        return Backend.log_ratio(self, r, t, z)
 
     def total(self, x: Array) -> Array:
         return np.add.reduce(x, axis=-1, keepdims=True)

@@ -32,11 +32,11 @@ def backend_of(**arrays: Array | None) -> Backend:
             continue
         of_array = _by_type.get(type(array)) or _find(name, array)
         if backend is None:
-            backend, device = of_array, of_array.device(array)
+            backend, device = of_array, of_array.device(array) if of_array.has_devices else None
         elif of_array is not backend:
             listed = _listed(arrays, lambda x: f"{type(x).__module__}.{type(x).__qualname__}")
             raise TypeError(f"all arrays must come from one library, got {listed}")
-        elif of_array.device(array) != device:
+        elif of_array.has_devices and of_array.device(array) != device:
             listed = _listed(arrays, lambda x: f"on {of_array.device(x)}")
             raise ValueError(f"all arrays must be on one device, got {listed}")
     assert backend is not None

@@ -56,14 +56,14 @@ class TorchBackend(Backend):
             return dtype
         return torch.float32 if dtype in _FLOATING else torch.get_default_dtype()
 
-    def index_dtype(self) -> DType:
-        return torch.int64
+    def as_index(self, x: Array) -> Array:
+        return x if x.dtype == torch.int64 else x.to(torch.int64)
 
     def device(self, x: Array) -> Any:
         return x.device
 
     def inspectable(self, x: Array) -> Array | None:
-        return x if x.device.type == "cpu" and torch_private.is_plain(x) else None
+        return x if x.device.type == "cpu" and torch_private.are_plain((x,)) else None
 
     def all_within(self, index: Array, count: int) -> bool:
         lowest, highest = torch.aminmax(index)
@@ -99,11 +99,20 @@ class TorchBackend(Backend):
     def expand_dims(self, x: Array, axis: int) -> Array:
         return x.unsqueeze(axis)
 
+    def with_class_axis(self, x: Array) -> Array:
+        return x.unsqueeze(-1)
+
+    def without_class_axis(self, x: Array) -> Array:
+        return x.select(-1, 0)
+
     def gather(self, table: Array, index: Array) -> Array:
         return table[index]
 
     def any_of_row(self, x: Array) -> Array:
         return x.any(-1, keepdim=True)
+
+    def sum_all(self, x: Array) -> Array:
+        return x.sum()
 
     def total(self, x: Array) -> Array:
         return x.sum(-1, keepdim=True)
@@ -124,11 +133,12 @@ class TorchBackend(Backend):
         # A compiler fuses a comparison with what is summed, but not a scatter.
         return torch.where(self.class_indices(x) == index, 0.0, torch.exp(x - shift))
 
-    def exponentials(
-        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
-    ) -> tuple[Array, Array, Array]:
-        e = self.exp_except(x, shift, index)
-        return e, self._sum_of_many(e), torch.exp(z)
+    def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
+        m = self.largest(x)
+        z = self.take(x, index) - m
+        e = self.exp_except(x, m, index)
+        r, t = self._sum_of_many(e), torch.exp(z)
+        return e, r, t, self.log_ratio(r, t, z)
 
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
         # The largest term is 1, up to rounding, since a compiler may compute x and its maximum differently. If the terms
@@ -150,16 +160,19 @@ class TorchBackend(Backend):
     def apply(self, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
         return torch_autograd.apply(self, rule, primals, constants, options)
 
-    def for_kernels(self, arrays: Sequence[Array]) -> Backend:
-        if not torch_private.are_eager(arrays):
+    def for_kernels(self, *values: Any) -> Backend:
+        tensors = [x for v in values for x in (v if isinstance(v, tuple | list) else (v,)) if isinstance(x, torch.Tensor)]
+        if not torch_private.are_eager(tensors):
             return self
-        if fuses(arrays[0].device):
-            return FUSED
-        return EAGER
+        return FUSED if fuses(tensors[0].device) else EAGER
 
 
 class EagerTorchBackend(BlockedBackend, TorchBackend):
     """Torch tensors that are evaluated at once, can be written to and are not recorded by autograd."""
+
+    def for_kernels(self, *values: Any) -> Backend:
+        del values
+        return self
 
     def block_entries(self, x: Array) -> int:
         return BLOCK * torch.get_num_threads() if x.device.type == "cpu" else sys.maxsize
@@ -196,7 +209,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return x.mul_(y)
 
     def scale(self, x: Array, factor: Array) -> Array:
-        if factor.device.type == "cpu" and factor == 1.0:  # as in loss.backward()
+        if factor.device.type == "cpu" and factor.item() == 1.0:  # as in loss.backward()
             return x
         return x.mul_(factor)
 
@@ -212,24 +225,27 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
     def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
         return torch.sub(x, shift, out=out).exp_().scatter_(-1, index, 0.0)
 
-    def exponentials(
-        self, x: Array, shift: Array, z: Array, index: Array, out: Array | None = None
-    ) -> tuple[Array, Array, Array]:
+    def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         if x.device.type != "cpu" or self.parts(x) is not None:
-            return super().exponentials(x, shift, z, index, out)
+            return super().exponentials(x, index, out)
         # The kernel of softmax takes half as long as subtraction and exp. Its sums may be inaccurate, but they divide
         # all terms of a row alike, and these are added up anew here.
         is_overwritten = out is not None and out.data_ptr() == x.data_ptr()
         e = torch.softmax(x, -1, out=None if is_overwritten else out)
         t = e.gather(-1, index)
-        total = e.scatter_(-1, index, 0.0).sum(-1, keepdim=True)
-        is_small = ~((z > -64.0) & (total > x.shape[-1] * SMALL[x.dtype]))
-        if is_small.any():
-            rows = is_small[..., 0]
-            exact = torch.exp(x[rows].double() - shift[rows]).scatter_(-1, index[rows], 0.0)
-            e[rows], t[rows] = exact.to(e.dtype), torch.exp(z[rows])
-            total[rows] = exact.sum(-1, keepdim=True).to(e.dtype)
-        return e, total, t
+        r = e.scatter_(-1, index, 0.0).sum(-1, keepdim=True)
+        smallest = x.shape[-1] * SMALL[x.dtype]
+        if x.numel() == 0 or torch.minimum(r, t).amin().item() > smallest:
+            return e, r, t, torch.log1p(r / t)
+        rows = ~(torch.minimum(r, t) > smallest)[..., 0]
+        m = x[rows].amax(-1, keepdim=True)
+        exact = torch.exp(x[rows].double() - m).scatter_(-1, index[rows], 0.0)
+        z = x[rows].gather(-1, index[rows]) - m
+        e[rows], t[rows] = exact.to(e.dtype), torch.exp(z)
+        r[rows] = exact.sum(-1, keepdim=True).to(e.dtype)
+        log_ratio = torch.log1p(r / t)
+        log_ratio[rows] = self.log_ratio(r[rows], t[rows], z)
+        return e, r, t, log_ratio
 
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
         e = torch.exp(d, out=out)

@@ -13,7 +13,7 @@ from xpent._backends import torch_private
 from xpent._backends.base import Array, Backend
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class _Call:
     """A call of a rule without its tensors."""
 
@@ -26,6 +26,8 @@ class _Call:
 
     def arguments(self, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], Any, Any]:
         """The primals, constants and options, given the tensors among them."""
+        if not self.positions:
+            return tuple(tensors), self.constants, self.options
         constants = list(self.constants)
         for position, tensor in zip(self.positions, tensors[self.primal_count :], strict=True):
             constants[position] = tensor
@@ -57,20 +59,26 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
         call, argnums, count, gradients = ctx.call, ctx.argnums, ctx.count, ctx.gradients
         saved = ctx.saved_tensors  # once, since checkpointing recomputes them at each access
-        if all(cotangent is None for cotangent in cotangents):
+        if all([cotangent is None for cotangent in cotangents]):
             return (None,) * (1 + count)
         call.of_primals(ctx.needs_input_grad[1:], bool)
-        arguments = call.arguments(saved[:count])
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # What the forward pass kept would be a constant to the second derivative.
-            found = call.rule.vjp(call.backend, cotangents, argnums, *arguments)
+            found = call.rule.vjp(call.backend, cotangents, argnums, *call.arguments(saved[:count]))
+        elif gradients is None:
+            arguments = call.arguments(saved[:count])
+            found = call.rule.backward(call.backend, saved[count:], cotangents, argnums, *arguments)
         else:
-            if gradients is not None:
-                if torch_private.keeps_graph():
-                    gradients = tuple([gradient.clone() for gradient in gradients])
-                else:
-                    ctx.gradients = None
-            found = call.rule.backward(call.backend, (saved[count:], gradients), cotangents, argnums, *arguments)
+            if torch_private.keeps_graph():
+                gradients = tuple([gradient.clone() for gradient in gradients])
+            else:
+                ctx.gradients = None
+            kernels = call.backend.for_kernels(cotangents, gradients)
+            dtypes = [saved[i].dtype for i in argnums]
+            found = [
+                kernels.cast(kernels.scale(gradient, cotangents[0]), dtype)
+                for gradient, dtype in zip(gradients, dtypes, strict=True)
+            ]
         by_position = dict(zip(argnums, found, strict=True))
         return (None, *[by_position.get(i) for i in range(count)])
 
@@ -136,7 +144,8 @@ def apply(backend: Backend, rule: Any, primals: tuple[Array, ...], constants: An
     is_recorded = torch.is_grad_enabled() and any([x.requires_grad for x in tensors])
     if not is_recorded and (is_compiling or not is_transforming):
         return rule.value(backend, primals, constants, options)
-    template = type(constants)(*[None if isinstance(c, torch.Tensor) else c for c in constants])
-    call = _Call(backend, rule, len(primals), template, positions, options)
+    if positions:
+        constants = type(constants)(*[None if isinstance(c, torch.Tensor) else c for c in constants])
+    call = _Call(backend, rule, len(primals), constants, positions, options)
     function = _Recorded if not is_transforming else _Transformed if is_compiling else _ForwardMode
     return function.apply(call, *tensors)  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,18 +16,23 @@ _functorch = torch._C._functorch
 NO_ERRSTATE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
-def is_plain(x: torch.Tensor) -> bool:
-    """Whether a tensor is neither of a subclass, nor traced, nor wrapped by a transform."""
+def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether no tensor is of a subclass, traced or wrapped by a transform."""
     if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
         return False
-    return (
-        type(x) in _PLAIN and not _functorch.is_functorch_wrapped_tensor(x) and not _functorch.is_legacy_batchedtensor(x)
-    )
+    for x in tensors:
+        if type(x) not in _PLAIN:
+            return False
+        if _functorch.is_functorch_wrapped_tensor(x) or _functorch.is_legacy_batchedtensor(x):
+            return False
+    return True
 
 
-def are_eager(tensors: Iterable[torch.Tensor]) -> bool:
+def are_eager(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether what is computed from tensors is evaluated at once and recorded by autograd in neither mode."""
-    return not torch.is_grad_enabled() and not is_in_forward_mode() and all(map(is_plain, tensors))
+    if not are_plain(tensors) or forward_ad._current_level >= 0:
+        return False
+    return not torch.is_grad_enabled() or not any([x.requires_grad for x in tensors])
 
 
 def is_in_forward_mode() -> bool:

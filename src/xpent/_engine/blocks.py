@@ -57,15 +57,15 @@ def map_rows(
         Whether an output may be written over the first array.
     """
     x = arrays[0]
-    ndim, classes = x.ndim, class_count(x.shape, axes)
-    kernels = backend.for_kernels([a for a in (*arrays, *shared) if backend.is_array(a)])
-    indices = block_indices(kernels, x, batch_shape(x.shape, axes), classes)
+    ndim = x.ndim
+    kernels = backend.for_kernels(arrays, shared)
+    indices = block_indices(kernels, x, axes)
     if indices is None:
-        rows = arrays._make([field_as_rows(backend, a, axes, ndim) for a in arrays])
+        rows = arrays._make([a if a is None else field_as_rows(backend, a, axes, ndim) for a in arrays])
         dtypes = tuple([dtype for _, dtype in outputs])
         found = kernels.run_kernel(_with_dtypes, (kernel, static, dtypes), rows, shared, x if overwrites else None)
         return [
-            from_rows(backend, y, axes, shape) if len(shape) == ndim else y[..., 0]
+            from_rows(backend, y, axes, shape) if len(shape) == ndim else backend.without_class_axis(y)
             for y, (shape, _) in zip(found, outputs, strict=True)
         ]
 
@@ -74,12 +74,12 @@ def map_rows(
         return x if is_overwritten else kernels.empty(shape, dtype, x)
 
     results = [result(shape, dtype) for shape, dtype in outputs]
-    goals = [classes_last(backend, y, axes) if y.ndim == ndim else y[..., None] for y in results]
+    goals = [classes_last(backend, y, axes) if y.ndim == ndim else backend.with_class_axis(y) for y in results]
     # A block of a result can be computed where it lies if its rows are contiguous and of the dtype computed in.
     computed_in = kernels.accumulation_dtype(x.dtype)
     in_place = [y.ndim == ndim and y.dtype == computed_in and axes == (ndim - 1,) for y in results]
     out = results[in_place.index(True)] if True in in_place else None
-    views = [a if a is None else classes_last(backend, a, axes) if a.ndim == ndim else a[..., None] for a in arrays]
+    views = [a if a is None else classes_last(backend, a, axes) if a.ndim == ndim else backend.with_class_axis(a) for a in arrays]
     counts = [0 if a is None else len(axes) if a.ndim == ndim else 1 for a in arrays]
 
     def task(index: Index) -> None:
@@ -98,14 +98,15 @@ def _with_dtypes(
 ) -> list[Array]:
     kernel, of_kernel, dtypes = static
     found = kernel(backend, of_kernel, rows, shared, out)
-    return [backend.cast(y, dtype) for y, dtype in zip(found, dtypes, strict=True)]
+    return [y if y.dtype == dtype else backend.cast(y, dtype) for y, dtype in zip(found, dtypes, strict=True)]
 
 
-def block_indices(backend: Backend, x: Array, batch: tuple[int, ...], classes: int) -> list[Index] | None:
+def block_indices(backend: Backend, x: Array, axes: Axes) -> list[Index] | None:
     """Indices into the batch axes that cover the rows of ``x`` in blocks, or None for all of them at once."""
     entries = backend.block_entries(x)
-    if entries is None:
+    if entries is None or math.prod(x.shape) <= entries:
         return None
+    batch, classes = batch_shape(x.shape, axes), class_count(x.shape, axes)
     rows = max(1, entries // classes)
     if math.prod(batch) <= rows:
         return None
@@ -133,6 +134,5 @@ def accumulate_blocks(
     """
     count = arrays[0].shape[0]  # type: ignore[union-attr, index]
     if count > rows:
-        everything = [a for a in (*arrays, *sums, *shared) if a is not None]
-        return backend.for_kernels(everything).loop(function, sums, tuple(arrays), rows)
+        return backend.for_kernels(*arrays, *sums, *shared).loop(function, sums, tuple(arrays), rows)
     return function(sums, *arrays)

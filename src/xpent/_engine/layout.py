@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from xpent._backends.base import Array, Backend
 
@@ -69,8 +68,6 @@ def keep_axes(backend: Backend, x: Array, axes: Axes) -> Array:
     return x
 
 
-def field_as_rows(backend: Backend, x: Any, axes: Axes, ndim: int) -> Any:
+def field_as_rows(backend: Backend, x: Array, axes: Axes, ndim: int) -> Array:
     """An array as rows: (..., C) if it has all ``ndim`` axes, (..., 1) if it has no class axes."""
-    if x is None:
-        return None
-    return to_rows(backend, x, axes) if x.ndim == ndim else x[..., None]
+    return to_rows(backend, x, axes) if x.ndim == ndim else backend.with_class_axis(x)

@@ -15,7 +15,7 @@ class Residuals(NamedTuple):
     """What the forward pass of a rule keeps for the backward pass."""
 
     saved: tuple[Array, ...] = ()
-    gradients: tuple[Array, ...] | None = None  # one for each primal asked for; the backward pass may overwrite them
+    gradients: tuple[Array, ...] | None = None  # of a number, for each primal asked for; the cotangent multiplies them
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +34,9 @@ class Rule:
     ``jvp(backend, tangents, primals, constants, options)``
         The value and its tangent, linear in the tangents, one for each primal, None for zero.
     ``forward(backend, argnums, primals, constants, options)``
-        The value, and residuals for ``backward``, of primals that will be differentiated once.
-    ``backward(backend, residuals, cotangents, argnums, primals, constants, options)``
-        As ``vjp``, where the result will not be differentiated; without residuals if they are None.
+        The value, and `Residuals`, of primals of which those at positions ``argnums`` will be differentiated.
+    ``backward(backend, saved, cotangents, argnums, primals, constants, options)``
+        As ``vjp``, where the result will not be differentiated, with what ``forward`` has saved, or an empty tuple.
     ``value_and_grad``
         A rule with the outputs (value, one gradient for each position in ``options.argnums``). The gradients are those
         of the sum of the value, in the dtype computed in.
@@ -69,7 +69,7 @@ def without_residuals(
     ) -> tuple[Any, Residuals]:
         return value(backend, primals, constants, options), Residuals()
 
-    def backward(backend: Backend, _: Residuals | None, *arguments: Any) -> tuple[Array, ...]:
+    def backward(backend: Backend, _: tuple[Array, ...], *arguments: Any) -> tuple[Array, ...]:
         return vjp(backend, *arguments)
 
     return Rule(value, vjp, jvp, forward, backward)

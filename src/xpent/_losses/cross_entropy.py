@@ -93,38 +93,44 @@ def losses_and_gradients(
 def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, out: Array | None) -> list[Array]:
     xp, index, r = backend.xp, rows.index, rows.rest
     x = masked_logits(backend, rows.logits, rows.mask)
-    m = finite_or_nan(backend.largest(x)) if rows.maximum is None else rows.maximum
-    z = backend.take(x, index) - m
-    e = None
-    if r is not None:
-        e, t = backend.exp_except(x, m, index, out), xp.exp(z)
-    elif static.argnums:
-        e, r, t = backend.exponentials(x, m, z, index, out)
-    else:
-        r, t = backend.exponential_sums(x, m, z, index)
-    s, is_normal = r + t, z > -64.0
-
     scale = shared.scale if rows.scale is None else rows.scale
     is_active = scale != 0.0 if static.may_be_inactive else None
-    w: Scale = 1.0
     if rows.class_weight is not None:
-        w, has_weight = rows.class_weight, rows.class_weight != 0.0
+        has_weight = rows.class_weight != 0.0
         is_active = has_weight if is_active is None else is_active & has_weight
-    slope: Scale = 0.0  # of the z-loss with respect to lse
-    results = []
+    if is_active is not None:
+        x = backend.neutral_rows(x, is_active)
+
+    m, x_t, e = rows.maximum, None, None
+    if m is None and (static.has_statistics or shared.z_loss is not None):
+        m = backend.largest(x)
+    if r is not None or shared.z_loss is not None:
+        x_t = backend.take(x, index)
+    if r is not None:
+        e, t = backend.exp(backend.subtract(x, m, out), out), xp.exp(x_t - m)
+        log_ratio = backend.log_ratio(r, t, x_t - m)
+    elif static.argnums:
+        e, r, t, log_ratio = backend.exponentials(x, index, out)
+    else:
+        r, t, log_ratio = backend.exponential_sums(x, index)
+    s = r + t
+
+    results, slope = [], None
+    loss = log_ratio if rows.class_weight is None else rows.class_weight * log_ratio
     if shared.z_loss is not None:
-        lse = m + xp.where(is_normal, z + xp.log1p(r / t), xp.log(s))
-        slope = 2.0 * shared.z_loss * lse
+        lse = xp.where(x_t == -math.inf, m + xp.log(s), x_t + log_ratio)
+        slope = 2.0 * shared.z_loss * lse  # of the z-loss with respect to lse
+        loss = loss + 0.5 * slope * lse
     if static.has_loss:
-        loss = w * xp.where(is_normal, xp.log1p(r / t), xp.log(s) - z)
-        results.append(scale * (loss if shared.z_loss is None else loss + 0.5 * slope * lse))
+        results.append(scale * loss)
     if e is not None:
         scale = _times_cotangents(scale, rows, shared)
-        at_target = -scale * w * (r / s)
-        if shared.z_loss is not None:
-            at_target = at_target + scale * slope * (t / s)
-        gradient = backend.multiply(e, scale * (w + slope) / s)
-        results.append(backend.put(gradient, index, at_target))
+        factor = (scale if rows.class_weight is None else scale * rows.class_weight) / s
+        at_target = -factor * r
+        if slope is not None:
+            factor_of_z_loss = scale * slope / s
+            factor, at_target = factor + factor_of_z_loss, at_target + factor_of_z_loss * t
+        results.append(backend.put(backend.multiply(e, factor), index, at_target))
     if is_active is not None:
         results = [backend.zero_rows(y, is_active) for y in results]
     return [*results, m, r] if static.has_statistics else results
@@ -134,6 +140,15 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
     xp, r = backend.xp, rows.rest
     x = masked_logits(backend, rows.logits, rows.mask)
     q = _smoothed_targets(backend, x, rows, shared)
+    scale = shared.scale if rows.scale is None else rows.scale
+    has_target = backend.any_of_row(q != 0.0)
+    is_active = has_target | xp.isfinite(backend.largest(x))
+    if static.may_be_inactive:
+        is_active = is_active & (scale != 0.0)
+    is_active = None if backend.is_known_true(is_active) else is_active
+    if is_active is not None:
+        x = backend.neutral_rows(x, is_active)
+
     if r is None:
         highest, first = backend.first_maximum(x)
         m = finite_or_nan(highest)
@@ -145,11 +160,6 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
         e = backend.exp(d, out) if 0 in static.argnums else None
     s, log_s = 1.0 + r, xp.log1p(r)
 
-    scale = shared.scale if rows.scale is None else rows.scale
-    has_target = backend.any_of_row(q != 0.0)
-    is_active = has_target | xp.isfinite(m)
-    if static.may_be_inactive:
-        is_active = is_active & (scale != 0.0)
     slope: Scale | None = None  # of the z-loss with respect to lse
     if shared.z_loss is not None:
         slope = backend.cast(has_target, x.dtype) * (2.0 * shared.z_loss * (m + log_s))
@@ -166,7 +176,7 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
     if 1 in static.argnums:
         factor = scale * target_slope(backend, x.dtype, shared.class_weight, shared.label_smoothing)
         results.append(_weighted(backend, factor + backend.xp.zeros_like(r), log_s - d))
-    if not backend.is_known_true(is_active):
+    if is_active is not None:
         results = [backend.zero_rows(y, is_active) for y in results]
     return [*results, m, r] if static.has_statistics else results
 
@@ -194,9 +204,8 @@ class Problem(NamedTuple):
 
     rows: Rows  # whose fields without class axes have the shape of the batch
     shared: Shared
-    static: Static
     denominator: Scale
-    sample_weight: Array | None
+    sample_weight: Array | None  # 0 in an ignored row
     depends_on_targets: bool  # whether the denominator does
 
 
@@ -244,9 +253,8 @@ def prepare(
         1.0 / divisor,
         cotangent if is_reduced else None,
     )
-    static = Static(tuple(sorted(options.argnums)), sample is not None)
     depends_on_targets = is_mean_of_weights and constants.class_weight is not None and index is None
-    return Problem(rows, shared, static, divisor, sample, depends_on_targets)
+    return Problem(rows, shared, divisor, sample, depends_on_targets)
 
 
 def evaluate(
@@ -266,19 +274,20 @@ def evaluate(
     """
     logits, targets = primals
     problem = prepare(backend, primals, constants, options, cotangent, statistics)
-    argnums, axes = problem.static.argnums, options.axes
+    argnums, axes = tuple(sorted(options.argnums)), options.axes
     batch, dtype = batch_shape(logits.shape, axes), backend.accumulation_dtype(logits.dtype)
     corrects = 1 in argnums and problem.depends_on_targets
-    static = problem.static._replace(has_loss=len(statistics) == 0 or corrects, has_statistics=keeps_statistics)
-    outputs = [(batch, dtype)] if static.has_loss else []
+    has_loss = len(statistics) == 0 or corrects
+    static = Static(argnums, problem.sample_weight is not None, has_loss, keeps_statistics)
+    outputs = [(batch, dtype)] if has_loss else []
     for i in argnums:
         is_final = cotangent is not None and not (i == 1 and corrects)
         outputs.append((tuple(logits.shape), primals[i].dtype if is_final else dtype))
     outputs += [(batch, dtype)] * 2 if keeps_statistics else []
     found = map_rows(backend, losses_and_gradients, static, problem.rows, problem.shared, axes, outputs)
-    loss = found.pop(0) if static.has_loss else None
+    loss = found.pop(0) if has_loss else None
     if loss is not None and options.reduction != "none":
-        loss = backend.xp.sum(loss)
+        loss = backend.sum_all(loss)
     gradients = dict(zip(argnums, found, strict=False))
     if corrects:
         growth = loss * _denominator_slope(backend, problem, targets, constants, axes) / problem.denominator
@@ -314,34 +323,29 @@ def _loss_and_gradients(
 def _forward(
     backend: Backend, argnums: Argnums, primals: tuple[Array, Array], constants: Constants, options: Options
 ) -> tuple[Array, Residuals]:
-    logits = primals[0]
-    arrays = [x for x in (*primals, *constants) if backend.is_array(x)]
-    if not backend.for_kernels(arrays).keeps_gradients:
+    logits, kernels = primals[0], backend.for_kernels(primals, constants)
+    if not kernels.keeps_gradients:
         loss, _, statistics = evaluate(backend, primals, constants, options, keeps_statistics=True)
         return loss, Residuals(statistics)
     # In half precision the gradient would be rounded twice, and in the dtype computed in it takes twice the memory.
     is_rounded = logits.dtype != backend.accumulation_dtype(logits.dtype)
     if options.reduction == "none" or argnums != (0,) or is_rounded:
-        return _loss(backend, primals, constants, options), Residuals()
-    loss, gradients, _ = evaluate(backend, primals, constants, options._replace(argnums=argnums))
+        return _loss(kernels, primals, constants, options), Residuals()
+    loss, gradients, _ = evaluate(kernels, primals, constants, options._replace(argnums=argnums))
     return loss, Residuals(gradients=tuple(gradients))
 
 
 def _backward(
     backend: Backend,
-    residuals: Residuals | None,
+    saved: tuple[Array, ...],
     cotangents: tuple[Array],
     argnums: Argnums,
     primals: tuple[Array, Array],
     constants: Constants,
     options: Options,
 ) -> tuple[Array, ...]:
-    statistics, gradients = Residuals() if residuals is None else residuals
-    if gradients is not None:
-        kernels = backend.for_kernels([*cotangents, *gradients])
-        return tuple([kernels.scale(gradient, cotangents[0]) for gradient in gradients])
     options = options._replace(argnums=argnums)
-    _, found, _ = evaluate(backend, primals, constants, options, cotangents[0], statistics=statistics)
+    _, found, _ = evaluate(backend, primals, constants, options, cotangents[0], statistics=saved)
     return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, found, strict=True)])
 
 
@@ -405,7 +409,7 @@ def _hessian_product(
     """The product of the Hessian with tangents of the primals, at the positions ``options.argnums``."""
     xp, axes, (logits, targets) = backend.xp, options.axes, primals
     problem = prepare(backend, primals, constants, options)
-    rows = Rows._make([field_as_rows(backend, x, axes, logits.ndim) for x in problem.rows])
+    rows = Rows._make([a if a is None else field_as_rows(backend, a, axes, logits.ndim) for a in problem.rows])
     x = masked_logits(backend, rows.logits, rows.mask)
     ones = xp.ones_like(x[..., :1])  # PyTorch rounds Python numbers to float32 in nested forward mode
     scale = ones * problem.shared.scale if rows.scale is None else rows.scale
@@ -414,7 +418,7 @@ def _hessian_product(
     has_target = backend.any_of_row(q != 0.0)
     is_finite = xp.isfinite(backend.largest(x))
     is_active = has_target if rows.class_weight is not None else has_target | is_finite
-    if problem.static.may_be_inactive:
+    if problem.sample_weight is not None:
         is_active = is_active & (scale != 0.0)
     x, q, scale = (xp.where(is_active, y, 0.0) for y in (x, q, scale))
     # A logit has a gradient if its class is unmasked or has a target, or if the row is NaN.

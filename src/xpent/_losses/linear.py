@@ -204,7 +204,7 @@ def evaluate(
     logits = backend.broadcast_to(x[:, :1], (x.shape[0], classes))
     problem = cross_entropy.prepare(backend, (logits, layer.targets), layer.constants, layer.options, cotangent)
     of_logits = (0,) if argnums else ()
-    static = problem.static._replace(argnums=of_logits)
+    static = Static(of_logits, problem.sample_weight is not None)
     shared = _BlockShared(problem.shared, layer.softcap)
     summed = [i for i in argnums if i != FEATURES]
 
@@ -223,7 +223,7 @@ def evaluate(
         return sums, [loss, *[times_weight(blocks, g, weight) for g in found if FEATURES in argnums]]
 
     arrays = [x, *problem.rows[2:7]]
-    everything = [a for a in (*arrays, weight, layer.bias, *problem.shared, layer.softcap) if backend.is_array(a)]
+    everything = (*arrays, weight, layer.bias, *problem.shared, layer.softcap)
     blocks = backend.for_kernels(everything)
     shapes = {WEIGHT: tuple(weight.shape), BIAS: (classes,)}
     sums, (losses, *of_features) = accumulate_blocks(
@@ -237,7 +237,7 @@ def evaluate(
     gradients = dict(zip(summed, sums, strict=True))
     if of_features:
         gradients[FEATURES] = of_features[0]
-    loss = xp.sum(losses) if is_reduced else losses
+    loss = backend.sum_all(losses) if is_reduced else losses
     return _with_batch(backend, loss, primals, options), *_shaped(backend, gradients, argnums, primals)
 
 
@@ -286,8 +286,8 @@ def _loss(backend: Backend, primals: Primals, constants: Constants, options: Opt
 def _forward(
     backend: Backend, argnums: Argnums, primals: Primals, constants: Constants, options: Options
 ) -> tuple[Array, Residuals]:
-    arrays = [a for a in (*primals, *constants) if backend.is_array(a)]
-    is_kept = options.reduction != "none" and TARGETS not in argnums and backend.for_kernels(arrays).keeps_gradients
+    is_eager = backend.for_kernels(primals, constants).keeps_gradients
+    is_kept = options.reduction != "none" and TARGETS not in argnums and is_eager
     if not is_kept:
         return _loss(backend, primals, constants, options), Residuals()
     loss, *gradients = evaluate(backend, primals, constants, options._replace(argnums=argnums))
@@ -296,22 +296,16 @@ def _forward(
 
 def _backward(
     backend: Backend,
-    residuals: Residuals | None,
+    _: tuple[Array, ...],
     cotangents: tuple[Array],
     argnums: Argnums,
     primals: Primals,
     constants: Constants,
     options: Options,
 ) -> tuple[Array, ...]:
-    _, gradients = Residuals() if residuals is None else residuals
-    arrays = [a for a in (*cotangents, *primals, *constants) if backend.is_array(a)]
-    kernels = backend.for_kernels(arrays)
-    if gradients is not None:
-        gradients = [kernels.scale(gradient, cotangents[0]) for gradient in gradients]
-    elif kernels.keeps_gradients:
-        _, *gradients = evaluate(backend, primals, constants, options._replace(argnums=argnums), cotangents[0])
-    else:
+    if not backend.for_kernels(cotangents, primals, constants).keeps_gradients:
         return _vjp(backend, cotangents, argnums, primals, constants, options)
+    _, *gradients = evaluate(backend, primals, constants, options._replace(argnums=argnums), cotangents[0])
     return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, gradients, strict=True)])
 
 
@@ -373,7 +367,7 @@ def _jvp(
     ]
     count = layer.x.shape[0]
     rows = count if is_reduced else rows_of_block(backend, layer.x, layer.weight.shape[0], options.block_size)
-    shared = [a for a in (layer.weight, layer.bias, of_weight, *of_bias, *layer.constants) if backend.is_array(a)]
+    shared = (layer.weight, layer.bias, of_weight, *of_bias, *layer.constants)
     _, (loss, change) = accumulate_blocks(backend, of_block, [], arrays, max(1, rows), shared)
     return _with_batch(backend, loss, primals, options), _with_batch(backend, change, primals, options)
 

@@ -227,8 +227,7 @@ def _rule(
         # A value in half precision is less accurate than what the derivatives are computed in.
         return y, Residuals((y,) if y.dtype == backend.accumulation_dtype(y.dtype) else ())
 
-    def backward(backend: Backend, residuals: Residuals | None, *arguments: Any) -> tuple[Array, ...]:
-        saved = () if residuals is None else residuals[0]
+    def backward(backend: Backend, saved: tuple[Array, ...], *arguments: Any) -> tuple[Array, ...]:
         names = ("maximum", "rest") if reduces else (residual,)
         return rule_vjp(backend, *arguments, **dict(zip(names, saved, strict=False)))
 

@@ -53,7 +53,7 @@ def is_ignored(backend: Backend, targets: Array, ignore_index: int) -> Array:
     limits = backend.xp.iinfo(targets.dtype)
     if not limits.min <= ignore_index <= limits.max:  # as int64, the largest uint64 is -1
         return backend.xp.zeros_like(targets, dtype=backend.xp.bool)
-    return backend.cast(targets, backend.index_dtype()) == ignore_index
+    return backend.as_index(targets) == ignore_index
 
 
 def target_rows(
@@ -64,7 +64,7 @@ def target_rows(
     sample = None if constants.sample_weight is None else backend.cast(constants.sample_weight, dtype)
     if targets.ndim == len(shape):
         return TargetRows(None, None, sample, None)
-    index = backend.cast(targets, backend.index_dtype())
+    index = backend.as_index(targets)
     in_range = is_valid = None
     if ignore_index is not None or not options.is_checked:
         in_range = is_valid = is_class(index, class_count(shape, options.axes))

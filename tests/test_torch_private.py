@@ -1,0 +1,47 @@
+"""The private interfaces of PyTorch that xpent uses: that they exist, in versions they have been seen in."""
+
+import ast
+import functools
+import inspect
+import re
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from xpent._backends import torch_private  # noqa: E402
+
+pytestmark = pytest.mark.library("torch")
+
+
+def private_names():
+    """The full names, from ``torch`` on, of what the module uses by dotted names and by import."""
+    tree = ast.parse(inspect.getsource(torch_private))
+    full_names, used = {"torch": "torch"}, set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("torch"):
+            full_names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("torch."):
+            full_names[node.targets[0].id] = ast.unparse(node.value)
+    for node in ast.walk(tree):
+        root, _, rest = ast.unparse(node).partition(".") if isinstance(node, ast.Attribute) else ("", "", "")
+        if root in full_names:
+            used.add(f"{full_names[root]}.{rest}")
+    used |= set(full_names.values())
+    return sorted(name for name in used if re.fullmatch(r"torch(\.\w+)+", name) and "._" in name)
+
+
+@pytest.mark.parametrize("name", private_names())
+def test_every_private_name_exists(name):
+    functools.reduce(getattr, name.split(".")[1:], torch)
+
+
+def test_all_private_names_are_found():
+    assert {"torch._C._functorch.peek_interpreter_stack", "torch._C._is_tracing"} <= set(private_names())
+
+
+def test_the_version_of_torch_is_one_the_private_interfaces_have_been_seen_in():
+    versions = re.search(r"seen in versions (\d+)\.(\d+) to (\d+)\.(\d+)", torch_private.__doc__)
+    assert versions, "the docstring of the module names the versions"
+    oldest, newest = (tuple(map(int, versions.group(i, i + 1))) for i in (1, 3))
+    installed = tuple(map(int, torch.__version__.split(".")[:2]))
+    assert oldest <= installed <= newest, f"look at every function of torch_private, with torch {torch.__version__}"
