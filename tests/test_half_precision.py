@@ -25,31 +25,34 @@ VALUES = {
 }
 
 
-def assert_same_bits(found, x):
-    with np.errstate(over="ignore"):
-        expected = x.astype(np.float16)
+def assert_same_bits(convert, x):
+    """The same bits, of a NaN the sign alone: conversion makes every NaN quiet and drops its payload."""
+    with NUMPY.errstate():
+        found, expected = convert(x), x.astype(np.float16)
     assert found.dtype == np.float16
     assert found.shape == x.shape
     is_nan = np.isnan(expected)
     np.testing.assert_array_equal(np.isnan(found), is_nan)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
     np.testing.assert_array_equal(found[~is_nan].view(np.uint16), expected[~is_nan].view(np.uint16))
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_bits_are_those_of_astype(name):
     x = VALUES[name]
-    assert_same_bits(_to_half(x), x)
-    assert_same_bits(_to_half(-x), -x)
+    assert_same_bits(_to_half, x)
+    assert_same_bits(_to_half, -x)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.5, 6e-8, 65520.0, -np.inf, np.nan])
 def test_arrays_without_axes_are_converted_too(value):
     x = np.asarray(value, np.float32)
-    assert_same_bits(_to_half(x), x)
-    assert np.signbit(_to_half(x)) == np.signbit(x)
+    assert_same_bits(_to_half, x)
+    if np.isnan(value):
+        assert _to_half(x).view(np.uint16) == x.astype(np.float16).view(np.uint16)
 
 
-def test_layouts_and_casts_of_the_backend_go_the_same_way():
+def test_casts_of_the_backend_are_the_same_in_every_layout():
     x = VALUES["midpoints"][:60000].reshape(200, 300)
     for view in (x.T, x[::-2, ::3], np.broadcast_to(x[0], (4, 300))):
-        assert_same_bits(NUMPY.cast(view, np.dtype(np.float16)), view)
+        assert_same_bits(lambda x: NUMPY.cast(x, np.dtype(np.float16)), view)

@@ -141,6 +141,15 @@ def test_one_graph_serves_every_number_of_rows_and_classes(device):
     assert len(set(graphs)) == 1
 
 
+def test_the_second_call_compiles_nothing_if_the_first_is_the_first_of_the_process(monkeypatch, asarray):
+    monkeypatch.setattr("xpent._backends.registry._by_type", {})
+    counter = CompileCounterWithBackend("aot_eager")
+    function = torch.compile(xpent.cross_entropy, fullgraph=True, backend=counter)
+    for _ in range(2):
+        function(asarray(X), asarray(LABELS))
+    assert counter.frame_count == 1
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_long_row_is_summed_as_exactly_as_a_short_one(dynamic, device):
     """The compiler adds up its entries one by one, for CPUs."""

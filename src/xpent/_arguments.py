@@ -37,13 +37,13 @@ def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, na
             raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
         if not -ndim <= position < ndim:
             raise ValueError(f"axis must name at least one of the {ndim} axes of {name}, got {axis!r}")
+        if x.shape[position] == 0:
+            raise ValueError(f"{name} must have at least one class, got shape {tuple(x.shape)} with axis={axis!r}")
         axes.append(backend.static_int(position % ndim))
     if not axes:
         raise ValueError(f"axis must name at least one of the {ndim} axes of {name}, got {axis!r}")
     if len(set(axes)) != len(axes):
         raise ValueError(f"axis must name every axis once, got {axis!r}")
-    if any([x.shape[a] == 0 for a in axes]):
-        raise ValueError(f"{name} must have at least one class, got shape {tuple(x.shape)} with axis={axis!r}")
     return tuple(axes)
 
 
@@ -52,9 +52,13 @@ def _is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))
 
 
-def array_or_none(value: Any) -> Array | None:
-    """The value of an option unless it is a number or a string."""
-    return None if type(value) is float or isinstance(value, numbers.Real | str) else value
+def arrays_among(**values: Any) -> dict[str, Array]:
+    """The values that are neither numbers nor strings nor None."""
+    return {
+        name: value
+        for name, value in values.items()
+        if type(value) is not float and value is not None and not isinstance(value, numbers.Real | str)
+    }
 
 
 def check_number(name: str, value: Any, lowest: float, highest: float) -> float:
@@ -71,7 +75,7 @@ def check_number_or_array(
     backend: Backend, name: str, value: Any, like: Array, lowest: float, highest: float
 ) -> Array | float:
     """A Python number or an array of shape (), in [lowest, highest] if its value can be inspected."""
-    if array_or_none(value) is None:
+    if not arrays_among(value=value):
         return check_number(name, value, lowest, highest)
     check_weights(backend, name, value, (), "a number")
     data = backend.inspectable(value)

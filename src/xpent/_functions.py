@@ -6,7 +6,7 @@ from typing import Literal
 
 from xpent._arguments import (
     Axis,
-    array_or_none,
+    arrays_among,
     check_block_size,
     check_layer,
     check_logits,
@@ -290,9 +290,7 @@ def cross_entropy(
         class_weight=class_weight,
         sample_weight=sample_weight,
         where=where,
-        label_smoothing=array_or_none(label_smoothing),
-        z_loss=array_or_none(z_loss),
-        normalizer=array_or_none(normalizer),
+        **arrays_among(label_smoothing=label_smoothing, z_loss=z_loss, normalizer=normalizer),
     )
     axes = check_logits(backend, logits, axis, where, "logits")
     options, numbers = check_loss(
@@ -412,10 +410,7 @@ def linear_cross_entropy(
         bias=bias,
         class_weight=class_weight,
         sample_weight=sample_weight,
-        softcap=array_or_none(softcap),
-        label_smoothing=array_or_none(label_smoothing),
-        z_loss=array_or_none(z_loss),
-        normalizer=array_or_none(normalizer),
+        **arrays_among(softcap=softcap, label_smoothing=label_smoothing, z_loss=z_loss, normalizer=normalizer),
     )
     check_layer(backend, features, weight, bias)
     of_loss, numbers = check_loss(

@@ -70,7 +70,7 @@ class Backend:
     def is_known_true(self, x: Array) -> bool:
         """Whether all entries are known to be true."""
         data = self.inspectable(x)
-        return data is not None and bool(data.all() if hasattr(data, "all") else self.xp.all(data))
+        return data is not None and bool(self.xp.all(data))
 
     def all_within(self, index: Array, count: int) -> bool:
         """Whether all entries of an inspectable, non-empty array of integers lie in [0, count)."""
@@ -85,6 +85,10 @@ class Backend:
     def cast(self, x: Array, dtype: DType) -> Array:
         """The array in another dtype, or itself if it has that dtype."""
         return x if x.dtype == dtype else self.xp.astype(x, dtype)
+
+    def as_computed(self, x: Array) -> Array:
+        """The array in the dtype to compute in."""
+        return self.cast(x, self.accumulation_dtype(x.dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
         """An array to be written to, on the device of another."""
@@ -215,9 +219,9 @@ class Backend:
         """
         m = self.largest(x)
         z = self.take(x, index) - m
-        e = self.exp_except(x, m, index, out)
-        r, t = self.total(e), self.xp.exp(z)
-        return e, r, t, self.log_ratio(r, t, z)
+        e = self.put(self.scaled_exp(x - m), index, 0.0)
+        r, t = self.total(e) * 2.0**-64, self.xp.exp(z)
+        return e * 2.0**-64, r, t, self.log_ratio(r, t, z)
 
     def exponential_sums(self, x: Array, index: Array) -> tuple[Array, Array, Array]:
         """The same without the terms."""
@@ -237,8 +241,17 @@ class Backend:
 
         The maximum of each row of ``d`` is 0, up to rounding.
         """
-        e = self.exp(d, out)
-        return e, self.total(self.xp.where(self.class_indices(e) == index, 0.0, e))
+        del out
+        e = self.scaled_exp(d)
+        return e * 2.0**-64, self.total(self.xp.where(self.class_indices(e) == index, 0.0, e)) * 2.0**-64
+
+    def scaled_exp(self, d: Array) -> Array:
+        """2**64 exp(d) for d <= 0, as the square of 2**32 exp(d / 2).
+
+        A sum of many exponentials can be a normal number though each of them is subnormal, hence inaccurate or 0.
+        """
+        root = 2.0**32 * self.xp.exp(0.5 * d)
+        return root * root
 
     def rest_sum(self, x: Array, shift: Array, index: Array | None, d: Array | None = None) -> Array:
         """The sum of exp(x - shift) over each row without its first maximum; ``d`` is x - shift if it exists."""
@@ -295,9 +308,12 @@ class Backend:
         del rows
         return function(sums, *arrays)
 
-    def run_kernel(self, kernel: Callable[..., Sequence[Array]], static: Any, *arguments: Any) -> Sequence[Array]:
-        """``kernel(backend, static, *arguments)``."""
-        return kernel(self, static, *arguments)
+    def run_kernel(
+        self, kernel: Callable[..., Sequence[Array]], static: Any, dtypes: tuple[DType, ...], *arguments: Any
+    ) -> list[Array]:
+        """The arrays that ``kernel(backend, static, *arguments)`` returns, in the dtypes given."""
+        found = kernel(self, static, *arguments)
+        return [y if y.dtype == dtype else self.cast(y, dtype) for y, dtype in zip(found, dtypes, strict=True)]
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         """Silence floating-point warnings: infinities and NaN are valid results."""

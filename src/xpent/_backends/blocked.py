@@ -23,8 +23,7 @@ class BlockedBackend(Backend):
 
     def parts(self, x: Array) -> list[slice] | None:
         """The parts of a single row that is longer than a block, None for other arrays."""
-        length = x.shape[-1]
-        entries = self.block_entries(x)
+        length, entries = x.shape[-1], self.block_entries(x)
         if entries is None or length <= entries or math.prod(x.shape) != length:
             return None
         return [slice(i, min(i + entries, length)) for i in range(0, length, entries)]
@@ -41,24 +40,32 @@ class BlockedBackend(Backend):
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         parts = self.parts(x)
-        m = self.largest(x) if parts is None else self._largest_of_parts(x, parts)
-        z = self.take(x, index) - m
         if parts is None:
-            out = self.exp_except(x, m, index, out)
-            r = self.guarded(self.total(out), x, m, index)
-        else:
-            out = self.empty(x.shape, x.dtype, x) if out is None else out
-            r = self._sum_of_parts(x, m, index, parts, out)
-        t = self.xp.exp(z)
-        return out, r, t, self.log_ratio(r, t, z)
+            return self._exponentials_of_rows(x, index, out)
+        out = self.empty(x.shape, x.dtype, x) if out is None else out
+        return out, *self._exponential_sums_of_parts(x, index, parts, out)
 
     def exponential_sums(self, x: Array, index: Array) -> tuple[Array, Array, Array]:
         parts = self.parts(x)
         if parts is None:
-            return self.exponentials(x, index)[1:]
+            return self._exponentials_of_rows(x, index, None)[1:]
+        return self._exponential_sums_of_parts(x, index, parts, None)
+
+    def _exponentials_of_rows(
+        self, x: Array, index: Array, out: Array | None
+    ) -> tuple[Array, Array, Array, Array]:
+        m = self.largest(x)
+        z = self.take(x, index) - m
+        e = self.exp_except(x, m, index, out)
+        r, t = self.guarded(self.total(e), x, m, index), self.xp.exp(z)
+        return e, r, t, self.log_ratio(r, t, z)
+
+    def _exponential_sums_of_parts(
+        self, x: Array, index: Array, parts: list[slice], out: Array | None
+    ) -> tuple[Array, Array, Array]:
         m = self._largest_of_parts(x, parts)
         z = self.take(x, index) - m
-        r, t = self._sum_of_parts(x, m, index, parts), self.xp.exp(z)
+        r, t = self._sum_of_parts(x, m, index, parts, out), self.xp.exp(z)
         return r, t, self.log_ratio(r, t, z)
 
     def rest_sum(self, x: Array, shift: Array, index: Array | None, d: Array | None = None) -> Array:

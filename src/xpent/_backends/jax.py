@@ -37,6 +37,10 @@ class JaxBackend(Backend):
             return None
         return np.asarray(x) if all(device.platform == "cpu" for device in x.devices()) else None
 
+    def is_known_true(self, x: Array) -> bool:
+        data = self.inspectable(x)
+        return data is not None and bool(data.all())
+
     def all_within(self, index: Any, count: int) -> bool:
         return bool(index.min() >= 0 and index.max() < count)
 
@@ -67,7 +71,7 @@ class JaxBackend(Backend):
         # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
         r = jax.lax.cond(
             jnp.any(total < x.shape[-1] * _small(x.dtype)),
-            lambda: self.total(self.put(_scaled_exp(x, m), index, 0.0)) * 2.0**-64,
+            lambda: self.total(self.put(self.scaled_exp(x - m), index, 0.0)) * 2.0**-64,
             lambda: total,
         )
         return e, r, t, self.log_ratio(r, t, z)
@@ -153,15 +157,9 @@ def _small(dtype: Any) -> float:
     return float(info.smallest_normal) * 2.0 ** (info.nmant + 2)
 
 
-def _scaled_exp(x: Array, shift: Array) -> Array:
-    """2**64 exp(x - shift), as the square of 2**32 exp((x - shift) / 2), of which fewer entries are subnormal."""
-    root = 2.0**32 * jnp.exp(0.5 * (x - shift))
-    return root * root
-
-
 def _small_scaled_exp(x: Array, shift: Array) -> Array:
-    """The same, and 0 for x - shift above log(3/4)."""
-    e = _scaled_exp(x, shift)
+    """2**64 exp(x - shift), and 0 for x - shift above log(3/4)."""
+    e = JAX.scaled_exp(x - shift)
     return e * (1.0 - jnp.floor(e * 2.0**-64 + 0.25))  # XLA does not fuse jnp.where with the sum
 
 

@@ -81,6 +81,10 @@ class NumpyBackend(BlockedBackend):
             return _to_half(x)
         return x.astype(dtype)
 
+    def as_computed(self, x: Array) -> Array:
+        dtype = x.dtype
+        return x if dtype.kind == "f" and dtype.itemsize >= 4 else self.cast(x, self.accumulation_dtype(dtype))
+
     def zeros(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
         del like
         return np.zeros(shape, dtype)
@@ -151,6 +155,10 @@ class NumpyBackend(BlockedBackend):
 
     def exp(self, x: Array, out: Array | None = None) -> Array:
         return np.exp(x, out=out)
+
+    def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
+        e = np.subtract(x, shift, out=out)
+        return self.put(np.exp(e, out=e), index, 0.0)
 
     def exp_and_rest(self, d: Array, index: Array, out: Array | None = None) -> tuple[Array, Array]:  # type: ignore[override]
         largest = self.take(d, index)
@@ -247,7 +255,7 @@ def _to_half(x: Array) -> Array:
     NumPy's own conversion takes 60 to 90 ns for a number that is subnormal in float16, as most entries of a gradient
     are, and 4 ns for others.
     """
-    bits = np.asarray(x).view(np.uint32)
+    bits = np.atleast_1d(x).view(np.uint32)
     magnitude = bits & np.uint32(0x7FFFFFFF)
     # Adding 0.5 to a number below 2**-14 rounds it to the spacing of subnormal float16 numbers.
     small = magnitude.view(np.float32) + np.float32(0.5)
@@ -259,7 +267,7 @@ def _to_half(x: Array) -> Array:
         np.copyto(half, rounded, where=magnitude >= _SMALLEST_NORMAL)
         np.copyto(half, np.uint32(0x7E00), where=magnitude > np.uint32(0x7F800000))  # NaN
     half |= (bits >> 16) & np.uint32(0x8000)
-    return half.astype(np.uint16).view(np.float16)
+    return half.astype(np.uint16).view(np.float16).reshape(np.shape(x))
 
 
 _SMALLEST_NORMAL = np.float32(2.0**-14).view(np.uint32)

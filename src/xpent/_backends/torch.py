@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 from torch.utils._triton import has_triton
 
 from xpent._backends import torch_autograd, torch_private
@@ -64,6 +65,10 @@ class TorchBackend(Backend):
 
     def inspectable(self, x: Array) -> Array | None:
         return x if x.device.type == "cpu" and torch_private.are_plain((x,)) else None
+
+    def is_known_true(self, x: Array) -> bool:
+        data = self.inspectable(x)
+        return data is not None and bool(data.all())
 
     def all_within(self, index: Array, count: int) -> bool:
         lowest, highest = torch.aminmax(index)
@@ -129,24 +134,22 @@ class TorchBackend(Backend):
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
         return x.scatter(-1, index, value)
 
-    def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
-        # A compiler fuses a comparison with what is summed, but not a scatter.
-        return torch.where(self.class_indices(x) == index, 0.0, torch.exp(x - shift))
-
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         m = self.largest(x)
         z = self.take(x, index) - m
-        e = self.exp_except(x, m, index)
-        r, t = self._sum_of_many(e), torch.exp(z)
-        return e, r, t, self.log_ratio(r, t, z)
+        # A compiler fuses a comparison with what is summed, but not a scatter.
+        e = torch.where(self.class_indices(x) == index, 0.0, self.scaled_exp(x - m))
+        r, t = self._sum_of_many(e) * 2.0**-64, torch.exp(z)
+        return e * 2.0**-64, r, t, self.log_ratio(r, t, z)
 
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
         # The largest term is 1, up to rounding, since a compiler may compute x and its maximum differently. If the terms
         # above 3/4 sum to less than 3/2, it is the only one of them, else nothing cancels in their sum - 1.
-        e = self.exp(d, out)
-        small = self._sum_of_many(torch.where(e > 0.75, 0.0, e))
-        large = self._sum_of_many(torch.where(e > 0.75, e, 0.0))
-        return e, small + torch.where(large < 1.5, 0.0 * large, large - 1.0)
+        e = self.scaled_exp(d)
+        is_large = e > 0.75 * 2.0**64
+        small = self._sum_of_many(torch.where(is_large, 0.0, e)) * 2.0**-64
+        large = self._sum_of_many(torch.where(is_large, e, 0.0)) * 2.0**-64
+        return e * 2.0**-64, small + torch.where(large < 1.5, 0.0 * large, large - 1.0)
 
     def _sum_of_many(self, x: Array) -> Array:
         # Code compiled for a CPU adds terms one by one: in float32, the sum of 128256 is wrong by up to 340 u.
@@ -225,9 +228,11 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
     def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
         return torch.sub(x, shift, out=out).exp_().scatter_(-1, index, 0.0)
 
-    def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
-        if x.device.type != "cpu" or self.parts(x) is not None:
-            return super().exponentials(x, index, out)
+    def _exponentials_of_rows(
+        self, x: Array, index: Array, out: Array | None
+    ) -> tuple[Array, Array, Array, Array]:
+        if x.device.type != "cpu":
+            return super()._exponentials_of_rows(x, index, out)
         # The kernel of softmax takes half as long as subtraction and exp. Its sums may be inaccurate, but they divide
         # all terms of a row alike, and these are added up anew here.
         is_overwritten = out is not None and out.data_ptr() == x.data_ptr()
@@ -279,8 +284,10 @@ class FusedTorchBackend(EagerTorchBackend):
     def block_entries(self, x: Array) -> None:
         del x
 
-    def run_kernel(self, kernel: Callable[..., Sequence[Array]], static: Any, *arguments: Any) -> Sequence[Array]:
-        return run_compiled(kernel, static, arguments)
+    def run_kernel(
+        self, kernel: Callable[..., Sequence[Array]], static: Any, dtypes: tuple[DType, ...], *arguments: Any
+    ) -> list[Array]:
+        return run_compiled(kernel, static, dtypes, arguments)
 
 
 TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
@@ -301,21 +308,24 @@ def fuses(device: torch.device) -> bool:
     return not torch_private.is_transforming() and not torch_private.is_tracing()
 
 
-def run_compiled(kernel: Callable[..., Any], static: Any, arguments: tuple[Any, ...]) -> Any:
-    """``kernel(TORCH, static, *arguments)``, compiled once for all sizes and numbers; uncompiled where that fails."""
-    if (kernel, static) not in _not_compilable:
+def run_compiled(
+    kernel: Callable[..., Any], static: Any, dtypes: tuple[DType, ...], arguments: tuple[Any, ...]
+) -> list[Array]:
+    """``TORCH.run_kernel(...)``, compiled once for all sizes and numbers; uncompiled where that fails."""
+    if (kernel, static, dtypes) not in _not_compilable:
         try:
-            return _compiled(kernel, static)(*torch.utils._pytree.tree_map(_open, arguments))
+            found: list[Array] = _compiled(kernel, static, dtypes)(*pytree.tree_map(_open, arguments))
+            return found
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of many types; what is no fault of the compiler is raised again below
-            _not_compilable.add((kernel, static))
+            _not_compilable.add((kernel, static, dtypes))
             warnings.warn(
                 f"torch.compile failed, so xpent runs uncompiled; set XPENT_COMPILE=0 to avoid the attempt: {error}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return kernel(EAGER, static, *arguments)
+    return EAGER.run_kernel(kernel, static, dtypes, *arguments)
 
 
 def _open(argument: Any) -> Any:
@@ -331,9 +341,9 @@ def _open(argument: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(kernel: Callable[..., Any], static: Any) -> Any:
+def _compiled(kernel: Callable[..., Any], static: Any, dtypes: tuple[DType, ...]) -> Any:
     return torch.compile(  # type: ignore[call-overload]
-        lambda *arguments: kernel(TORCH, static, *arguments),
+        lambda *arguments: TORCH.run_kernel(kernel, static, dtypes, *arguments),
         fullgraph=True,
         recompile_limit=64,
         isolate_recompiles=True,

@@ -61,9 +61,9 @@ def map_rows(
     kernels = backend.for_kernels(arrays, shared)
     indices = block_indices(kernels, x, axes)
     if indices is None:
-        rows = arrays._make([a if a is None else field_as_rows(backend, a, axes, ndim) for a in arrays])
+        rows = type(arrays)(*[a if a is None else field_as_rows(backend, a, axes, ndim) for a in arrays])
         dtypes = tuple([dtype for _, dtype in outputs])
-        found = kernels.run_kernel(_with_dtypes, (kernel, static, dtypes), rows, shared, x if overwrites else None)
+        found = kernels.run_kernel(kernel, static, dtypes, rows, shared, x if overwrites else None)
         return [
             from_rows(backend, y, axes, shape) if len(shape) == ndim else backend.without_class_axis(y)
             for y, (shape, _) in zip(found, outputs, strict=True)
@@ -85,20 +85,12 @@ def map_rows(
     def task(index: Index) -> None:
         block = [v if v is None else merge_classes(backend, v[index], n) for v, n in zip(views, counts, strict=True)]
         into = None if out is None else out[index]
-        for goal, y in zip(goals, kernel(kernels, static, arrays._make(block), shared, into), strict=True):
+        for goal, y in zip(goals, kernel(kernels, static, type(arrays)(*block), shared, into), strict=True):
             if y is not into:
                 goal[index] = backend.xp.reshape(y, goal[index].shape)
 
     kernels.for_each(task, indices)
     return results
-
-
-def _with_dtypes(
-    backend: Backend, static: tuple[Kernel, Any, tuple[DType, ...]], rows: Any, shared: Any, out: Array | None
-) -> list[Array]:
-    kernel, of_kernel, dtypes = static
-    found = kernel(backend, of_kernel, rows, shared, out)
-    return [y if y.dtype == dtype else backend.cast(y, dtype) for y, dtype in zip(found, dtypes, strict=True)]
 
 
 def block_indices(backend: Backend, x: Array, axes: Axes) -> list[Index] | None:

@@ -26,7 +26,7 @@ class Call(NamedTuple):
 
     def evaluate(self) -> Any:
         with self.backend.errstate():
-            outputs = self.rule(self.backend, self.primals, self.constants, self.options)
+            outputs = self.backend.apply(self.rule, self.primals, self.constants, self.options)
         return outputs if self.structure is None else self.structure(outputs)
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from xpent._backends.base import Array, Backend
 from xpent._engine.blocks import map_rows
-from xpent._engine.layout import Axes, batch_shape, field_as_rows, from_rows, keep_axes, to_rows
+from xpent._engine.layout import Axes, batch_shape, class_count, field_as_rows, from_rows, keep_axes, to_rows
 from xpent._engine.rule import Argnums, Residuals, Rule, without_residuals
 from xpent._losses.softmax import (
     broadcast_mask,
@@ -222,13 +222,15 @@ def prepare(
     xp, axes, normalizer, reduction = backend.xp, options.axes, constants.normalizer, options.reduction
     dtype = backend.accumulation_dtype(logits.dtype)
     of_targets = target_rows(backend, targets, tuple(logits.shape), dtype, constants, options)
-    if backend.is_array(normalizer):
-        normalizer = backend.cast(normalizer, dtype)
     is_mean_of_weights = reduction == "mean" and normalizer is None
+    has_weights = of_targets.sample_weight is not None or constants.class_weight is not None
     row_weight = None
-    if is_mean_of_weights or backend.is_array(normalizer):
+    if normalizer is not None and backend.is_array(normalizer):
+        normalizer = backend.cast(normalizer, dtype)
         row_weight = row_weights(backend, of_targets, targets, dtype, constants.class_weight, axes)
-    count = math.prod(batch_shape(logits.shape, axes)) if reduction == "mean" else 1
+    elif is_mean_of_weights and has_weights:
+        row_weight = row_weights(backend, of_targets, targets, dtype, constants.class_weight, axes)
+    count = math.prod(logits.shape) // class_count(logits.shape, axes) if reduction == "mean" else 1
     divisor = denominator(backend, row_weight, count, logits, reduction, normalizer)
     index, weight, sample, is_valid = of_targets
     scale = None
@@ -238,7 +240,7 @@ def prepare(
     is_reduced = reduction != "none"
     rows = Rows(
         logits,
-        broadcast_mask(backend, constants.where, logits),
+        None if constants.where is None else broadcast_mask(backend, constants.where, logits),
         targets if index is None else None,
         index,
         weight,
@@ -293,7 +295,7 @@ def evaluate(
         growth = loss * _denominator_slope(backend, problem, targets, constants, axes) / problem.denominator
         growth = from_rows(backend, growth, axes, targets.shape)
         gradients[1] = gradients[1] - (growth if cotangent is None else cotangent * growth)
-    return loss, [gradients[i] for i in options.argnums], tuple(found[len(argnums) :])
+    return loss, list(map(gradients.__getitem__, options.argnums)), tuple(found[len(argnums) :])
 
 
 def _denominator_slope(

@@ -51,7 +51,7 @@ class _Shared(NamedTuple):
 
 def masked_logits(backend: Backend, x: Array, mask: Array | None) -> Array:
     """Logits in the dtype to compute in, -inf for masked classes."""
-    x = backend.cast(x, backend.accumulation_dtype(x.dtype))
+    x = backend.as_computed(x)
     return x if mask is None else backend.xp.where(mask, x, -math.inf)
 
 

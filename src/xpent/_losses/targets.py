@@ -113,13 +113,10 @@ def denominator(
     xp = backend.xp
     if normalizer is None and reduction != "mean":
         return 1.0
-    if not backend.is_array(normalizer) and normalizer is not None:
+    if normalizer is not None and (row_weight is None or not backend.is_array(normalizer)):
         return normalizer
     if row_weight is None:
-        if normalizer is not None:
-            return normalizer
-        rows = backend.scalar(count, like)
-        return xp.where(rows == 0, math.inf, rows) if backend.is_array(rows) else rows or math.inf
+        return backend.scalar(count or math.inf, like)
     divisor = xp.sum(row_weight) if normalizer is None else normalizer
     is_nothing = ~xp.any(row_weight != 0.0)
     return xp.where(is_nothing & (divisor == 0.0), math.inf, divisor)
