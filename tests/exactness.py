@@ -89,7 +89,7 @@ def differentiate(xp, function, *primals, cotangent=1.0, **options):
 
 
 def assert_cross_entropy_is_exact(xp, logits, targets, **options):
-    """Loss and gradients lie within the bar; the cotangent is 2, so that one that is dropped shows."""
+    """Loss and gradients lie within the bound; the cotangent is 2, so that one that is dropped shows."""
     (x, t), theirs, (exact_x, exact_t), ours = prepare(xp, logits, targets, **options)
     exact = oracle.CrossEntropy(exact_x, exact_t, **ours)
     loss, (gradient, *of_targets) = differentiate(xp, xpent.cross_entropy, x, t, cotangent=2.0, **theirs)

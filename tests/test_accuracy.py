@@ -48,7 +48,7 @@ def dense(classes=7, rows=9):
     "names",
     ["", "class_weight", "label_smoothing", "z_loss", "class_weight sample_weight label_smoothing z_loss where"],
 )
-def test_distributions_with_options_are_within_the_bar(xp, names, reduction):
+def test_distributions_with_options_are_within_the_bound(xp, names, reduction):
     x, q, class_weight, sample_weight, where = dense()
     options = {"class_weight": class_weight, "sample_weight": sample_weight, "label_smoothing": 0.125, "z_loss": 1e-4}
     options["where"] = where | (q > 0)
@@ -56,7 +56,7 @@ def test_distributions_with_options_are_within_the_bar(xp, names, reduction):
     assert_cross_entropy_is_exact(xp, x, q, reduction=reduction, **options)
 
 
-def test_softmax_log_softmax_logsumexp_and_the_jacobian_are_within_the_bar(xp):
+def test_softmax_log_softmax_logsumexp_and_the_jacobian_are_within_the_bound(xp):
     x, _ = margin_rows()
     (theirs,), _, (ours,), _ = prepare(xp, x)
     p, log_p, log_sum = oracle.softmax(ours), oracle.log_softmax(ours), oracle.logsumexp(ours)[:, 0]
@@ -125,7 +125,7 @@ def test_product_of_the_hessian_loses_nothing_at_a_class_of_probability_almost_o
 
 @pytest.mark.parametrize("largest", [97.0, 95.0, 88.0])
 @pytest.mark.parametrize("kind", ["indices", "one-hot"])
-def test_sums_of_subnormal_exponentials_are_within_the_bar(xp, kind, largest):
+def test_sums_of_subnormal_exponentials_are_within_the_bound(xp, kind, largest):
     if xp.dtype_name == "float64":
         pytest.skip("exp(-88) is subnormal in float32")
     x, labels, exact_losses, exact, units = rows_of_subnormal_exponentials(largest)

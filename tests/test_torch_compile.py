@@ -165,7 +165,7 @@ def test_a_long_row_is_summed_as_exactly_as_a_short_one(dynamic, device):
 @pytest.mark.parametrize("largest", [97.0, 95.0, 88.0])
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("kind", ["indices", "one-hot"])
-def test_sums_of_subnormal_exponentials_are_within_the_bar(kind, dynamic, largest, device):
+def test_sums_of_subnormal_exponentials_are_within_the_bound(kind, dynamic, largest, device):
     x, labels, exact_loss, exact, units = rows_of_subnormal_exponentials(largest)
     targets = labels if kind == "indices" else (np.arange(x.shape[1]) == labels[:, None]).astype("f4")
     x, targets = torch.tensor(x, dtype=torch.float32, device=device), torch.tensor(targets, device=device)

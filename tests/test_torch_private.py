@@ -40,8 +40,6 @@ def test_all_private_names_are_found():
 
 
 def test_the_version_of_torch_is_one_the_private_interfaces_have_been_seen_in():
-    versions = re.search(r"seen in versions (\d+)\.(\d+) to (\d+)\.(\d+)", torch_private.__doc__)
-    assert versions, "the docstring of the module names the versions"
-    oldest, newest = (tuple(map(int, versions.group(i, i + 1))) for i in (1, 3))
+    oldest, newest = torch_private.VERSIONS
     installed = tuple(map(int, torch.__version__.split(".")[:2]))
     assert oldest <= installed <= newest, f"look at every function of torch_private, with torch {torch.__version__}"

@@ -28,7 +28,7 @@ def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, na
         if not _is_broadcastable(tuple(where.shape), tuple(x.shape)):
             raise ValueError(f"where must broadcast to the shape {tuple(x.shape)} of {name}, got {tuple(where.shape)}")
     ndim = x.ndim
-    given = (axis,) if type(axis) is int else range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    given = axis if isinstance(axis, tuple) else range(ndim) if axis is None else (axis,)
     axes: list[int] = []
     for a in given:
         try:
@@ -36,7 +36,7 @@ def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, na
         except TypeError:
             raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
         if not -ndim <= position < ndim:
-            raise ValueError(f"axis must name at least one of the {ndim} axes of {name}, got {axis!r}")
+            raise ValueError(f"axis must lie in [{-ndim}, {ndim}) for {name} with {ndim} axes, got {axis!r}")
         if x.shape[position] == 0:
             raise ValueError(f"{name} must have at least one class, got shape {tuple(x.shape)} with axis={axis!r}")
         axes.append(backend.static_int(position % ndim))
@@ -53,7 +53,7 @@ def _is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def arrays_among(**values: Any) -> dict[str, Array]:
-    """The values that are neither numbers nor strings nor None."""
+    """The values that are not numbers, strings or None."""
     return {
         name: value
         for name, value in values.items()
@@ -80,14 +80,12 @@ def check_number_or_array(
     check_weights(backend, name, value, (), "a number")
     data = backend.inspectable(value)
     if data is not None:
-        check_number(name, float(data), lowest, highest)
+        check_number(name, backend.item(data), lowest, highest)
     return backend.cast(value, backend.accumulation_dtype(like.dtype))
 
 
-def check_weights(backend: Backend, name: str, weights: Array | None, shape: tuple[int, ...], meaning: str) -> None:
+def check_weights(backend: Backend, name: str, weights: Array, shape: tuple[int, ...], meaning: str) -> None:
     """Check that weights hold real numbers and have a shape."""
-    if weights is None:
-        return
     if not backend.is_real(weights):
         raise TypeError(f"{name} must hold real numbers, got {weights.dtype}")
     if tuple(weights.shape) != shape:
@@ -128,15 +126,13 @@ def check_loss(
     if normalizer is None and type(label_smoothing) is type(z_loss) is float and label_smoothing == 0.0 == z_loss:
         return options, (None, None, None)
     return options, (
-        _positive_or_none(backend, "label_smoothing", label_smoothing, like, 1.0),
-        _positive_or_none(backend, "z_loss", z_loss, like, float_info.max),
+        _nonnegative_or_none(backend, "label_smoothing", label_smoothing, like, 1.0),
+        _nonnegative_or_none(backend, "z_loss", z_loss, like, float_info.max),
         _check_normalizer(backend, normalizer, reduction, like),
     )
 
 
-def _positive_or_none(
-    backend: Backend, name: str, value: Any, like: Array, highest: float
-) -> Array | float | None:
+def _nonnegative_or_none(backend: Backend, name: str, value: Any, like: Array, highest: float) -> Array | float | None:
     """A number or array in [0, highest], None for the number 0."""
     if type(value) is float and value == 0.0:
         return None
@@ -151,7 +147,7 @@ def _check_normalizer(
         return None
     if reduction == "none":
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
-    if isinstance(normalizer, numbers.Real):
+    if not arrays_among(normalizer=normalizer):
         return backend.scalar(check_number("normalizer", normalizer, math.ulp(0.0), float_info.max), like)
     check_weights(backend, "normalizer", normalizer, (), "a number")
     return normalizer
@@ -181,7 +177,7 @@ def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: i
         return False
     if 0 in data.shape:
         return True
-    of_data = backend if data is targets else backend_of(targets=data)
+    of_data = backend if data is targets else backend_of({"targets": data})
     index = of_data.as_index(data)
     if of_data.all_within(index, count):
         return True
@@ -192,7 +188,7 @@ def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: i
         return True
     flat = of_data.xp.reshape(of_data.cast(is_wrong, index.dtype), (-1,))
     position = _unravel(int(of_data.xp.argmax(flat)), tuple(data.shape))
-    value = of_data.to_int(data[position])
+    value = of_data.item(data[position])
     raise ValueError(f"target {value} at {position} is out of range: there are {count} classes, numbered from 0")
 
 

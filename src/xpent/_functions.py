@@ -17,7 +17,9 @@ from xpent._backends.base import Array
 from xpent._backends.registry import backend_of
 from xpent._engine.call import Call, differentiable
 from xpent._engine.layout import to_rows
-from xpent._losses import linear, softmax as rows, targets as of_targets
+from xpent._losses import linear
+from xpent._losses import softmax as rules
+from xpent._losses import targets as loss
 from xpent._losses.cross_entropy import CROSS_ENTROPY
 from xpent._losses.linear import LINEAR_CROSS_ENTROPY
 from xpent._losses.softmax import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, softmax_of_rows
@@ -61,9 +63,9 @@ def softmax(x: Array, /, *, axis: Axis = -1, where: Array | None = None) -> Call
     >>> xpent.softmax(np.asarray([1.0, 2.0, 3.0])).round(8)
     array([0.09003057, 0.24472847, 0.66524096])
     """
-    backend = backend_of(x=x, where=where)
+    backend = backend_of({"x": x}, {"where": where})
     axes = check_logits(backend, x, axis, where)
-    return Call(backend, SOFTMAX, (x,), rows.Constants(where), rows.Options(axes))
+    return Call(backend, SOFTMAX, (x,), rules.Constants(where), rules.Options(axes))
 
 
 @differentiable
@@ -105,9 +107,9 @@ def log_softmax(x: Array, /, *, axis: Axis = -1, where: Array | None = None) -> 
     >>> xpent.log_softmax(np.asarray([0.0, 50.0]))
     array([-5.00000000e+01, -1.92874985e-22])
     """
-    backend = backend_of(x=x, where=where)
+    backend = backend_of({"x": x}, {"where": where})
     axes = check_logits(backend, x, axis, where)
-    return Call(backend, LOG_SOFTMAX, (x,), rows.Constants(where), rows.Options(axes))
+    return Call(backend, LOG_SOFTMAX, (x,), rules.Constants(where), rules.Options(axes))
 
 
 @differentiable
@@ -152,10 +154,10 @@ def logsumexp(x: Array, /, *, axis: Axis = -1, keepdims: bool = False, where: Ar
     >>> float(xpent.logsumexp(np.asarray([1000.0, 1000.0])))
     1000.6931471805599
     """
-    backend = backend_of(x=x, where=where)
+    backend = backend_of({"x": x}, {"where": where})
     axes = check_logits(backend, x, axis, where)
-    options = rows.Options(axes, bool(keepdims))
-    return Call(backend, LOGSUMEXP, (x,), rows.Constants(where), options, len(axes) == x.ndim and not keepdims)
+    options = rules.Options(axes, bool(keepdims))
+    return Call(backend, LOGSUMEXP, (x,), rules.Constants(where), options, len(axes) == x.ndim and not keepdims)
 
 
 def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
@@ -192,9 +194,9 @@ def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
-    if not isinstance(axis, int):
+    if axis is None or isinstance(axis, tuple):
         raise TypeError(f"axis must be an int, got {axis!r}")
-    backend = backend_of(x=x)
+    backend = backend_of({"x": x})
     axes = check_logits(backend, x, axis, None)
     xp, dtype = backend.xp, backend.accumulation_dtype(x.dtype)
     with backend.errstate():
@@ -284,13 +286,10 @@ def cross_entropy(
     >>> xpent.cross_entropy(logits, np.asarray([3, 1]), reduction="none").round(8)
     array([ 0.14507794, 17.01904505])
     """
+    scalars = arrays_among(label_smoothing=label_smoothing, z_loss=z_loss, normalizer=normalizer)
     backend = backend_of(
-        logits=logits,
-        targets=targets,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        **arrays_among(label_smoothing=label_smoothing, z_loss=z_loss, normalizer=normalizer),
+        {"logits": logits, "targets": targets},
+        {"class_weight": class_weight, "sample_weight": sample_weight, "where": where, **scalars},
     )
     axes = check_logits(backend, logits, axis, where, "logits")
     options, numbers = check_loss(
@@ -307,7 +306,7 @@ def cross_entropy(
         reduction,
         normalizer,
     )
-    constants = of_targets.Constants(where, class_weight, sample_weight, *numbers)
+    constants = loss.Constants(where, class_weight, sample_weight, *numbers)
     is_scalar = reduction != "none" or len(axes) == logits.ndim
     return Call(backend, CROSS_ENTROPY, (logits, targets), constants, options, is_scalar)
 
@@ -403,17 +402,13 @@ def linear_cross_entropy(
     array([[ 0.04742587,  0.09485175],
            [-0.04742587, -0.09485175]])
     """
+    scalars = arrays_among(softcap=softcap, label_smoothing=label_smoothing, z_loss=z_loss, normalizer=normalizer)
     backend = backend_of(
-        features=features,
-        weight=weight,
-        targets=targets,
-        bias=bias,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        **arrays_among(softcap=softcap, label_smoothing=label_smoothing, z_loss=z_loss, normalizer=normalizer),
+        {"features": features, "weight": weight, "targets": targets},
+        {"bias": bias, "class_weight": class_weight, "sample_weight": sample_weight, **scalars},
     )
     check_layer(backend, features, weight, bias)
-    of_loss, numbers = check_loss(
+    loss_options, numbers = check_loss(
         backend,
         (*features.shape[:-1], weight.shape[0]),
         features,
@@ -427,10 +422,10 @@ def linear_cross_entropy(
         reduction,
         normalizer,
     )
-    constants = linear.Constants(
-        class_weight, sample_weight, *numbers, check_softcap(backend, softcap, features)
+    constants = linear.Constants(class_weight, sample_weight, *numbers, check_softcap(backend, softcap, features))
+    options = linear.Options(
+        loss_options.ignore_index, loss_options.is_checked, reduction, check_block_size(block_size)
     )
-    options = linear.Options(of_loss.ignore_index, of_loss.is_checked, reduction, check_block_size(block_size))
     primals = (features, weight, targets) if bias is None else (features, weight, targets, bias)
     is_scalar = reduction != "none" or features.ndim == 1
     return Call(backend, LINEAR_CROSS_ENTROPY, primals, constants, options, is_scalar)

@@ -73,9 +73,9 @@ def vjp(
         arguments = (cotangents, argnums, call.primals, call.constants, call.options)
         kernels = backend.for_kernels(cotangents, call.primals, call.constants)
         with backend.errstate():
-            if kernels.keeps_gradients:  # then nobody differentiates the result
-                return call.rule.backward(kernels, (), *arguments)
-            return call.rule.vjp(backend, *arguments)
+            if kernels.differentiates:
+                return call.rule.vjp(backend, *arguments)
+            return call.rule.backward(kernels, (), *arguments)
 
     return value, pullback
 
@@ -130,7 +130,8 @@ def jvp(
     array([ 0.25, -0.25])
     """
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
-        raise TypeError("primals and tangents must be tuples with one entry for each array")
+        kinds = f"{type(primals).__name__} and {type(tangents).__name__}"
+        raise TypeError(f"primals and tangents must be tuples or lists with one entry for each array, got {kinds}")
     call = _bind(function, tuple(primals), options)
     if len(tangents) != len(call.primals):
         bias = ", the bias among them" if len(call.primals) > len(primals) else ""
@@ -238,7 +239,7 @@ def _check_direction(backend: Backend, name: str, direction: Array, like: Array)
     """Check a tangent or cotangent of an array."""
     if not backend.is_floating(like):
         raise TypeError(f"{name} must be None for an array of integers, got one for {like.dtype}")
-    backend_of(**{name: direction, "its array": like})
+    backend_of({name: direction, "value" if name == "cotangent" else "primal": like})
     if not backend.is_floating(direction):
         raise TypeError(f"{name} must hold floating-point numbers, got {direction.dtype}")
     if tuple(direction.shape) != tuple(like.shape):
@@ -280,6 +281,7 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
             return (*values, packed) if values else packed
 
         rule = both if name == "value_and_grad" else call.rule.gradient
+        assert rule is not None
         options_of_rule = call.options._replace(argnums=tuple([backend.static_int(i) for i in positions]))
         return Call(backend, rule, call.primals, call.constants, options_of_rule, structure=structure)
 

@@ -1,1 +1,1 @@
-"""The only rooms that know that array libraries differ."""
+"""Array libraries: the only modules that depend on which one is in use."""

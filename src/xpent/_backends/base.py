@@ -23,7 +23,7 @@ class Backend:
     """
 
     has_devices = True  # whether arrays of one call must be on one device
-    keeps_gradients = False  # whether a loss that will be differentiated computes its gradient in the forward pass
+    differentiates = False  # whether the library may differentiate, record or trace what is computed
 
     transposes_jvp = False  # whether the library goes backward by transposing the forward mode
     block_logits = 2**24  # in a block of a linear layer; with fewer, adding to dW takes longer than multiplying
@@ -76,9 +76,9 @@ class Backend:
         """Whether all entries of an inspectable, non-empty array of integers lie in [0, count)."""
         return bool(self.xp.min(index) >= 0) and bool(self.xp.max(index) < count)
 
-    def to_int(self, x: Array) -> int:
-        """The integer that an inspectable array of shape () holds."""
-        return int(x)
+    def item(self, x: Array) -> Any:
+        """The Python number that an inspectable array of shape () holds."""
+        return int(x) if self.isdtype(x.dtype, "integral") else float(x)
 
     # Creation and conversion
 
@@ -100,7 +100,6 @@ class Backend:
 
     def scalar(self, number: float, like: Array) -> Array | float:
         """A number that differs from call to call, as an array where a compiler would take it for a constant."""
-        del like
         return number
 
     def static_int(self, index: int) -> int:
@@ -186,7 +185,6 @@ class Backend:
 
     def subtract(self, x: Array, y: Array, out: Array | None = None) -> Array:
         """x - y, in ``out`` if the library can write there."""
-        del out
         return x - y
 
     def multiply(self, x: Array, y: Array | float) -> Array:
@@ -207,15 +205,14 @@ class Backend:
 
     def exp(self, x: Array, out: Array | None = None) -> Array:
         """exp(x), in ``out`` if the library can write there."""
-        del out
         return self.xp.exp(x)
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         """The terms of a sum of exponentials, with the one at the index of each row apart.
 
-        e = exp(x - m) with 0 at the index of each row, where m is the maximum of the row, the sum r of each row of it, the
-        term t at the index, and log((r + t) / t). The first three may be multiplied by a factor for each row, but not
-        where t underflows. ``out`` may be ``x``.
+        Returns e = exp(x - m) with 0 at the index of each row, where m is the maximum of the row, the sum r of each row
+        of it, the term t at the index, and log((r + t) / t). The first three may be multiplied by a factor for each
+        row, but not where t underflows. ``out`` may be ``x``.
         """
         m = self.largest(x)
         z = self.take(x, index) - m
@@ -232,16 +229,11 @@ class Backend:
         xp, is_normal = self.xp, z > -64.0
         return xp.where(is_normal, xp.log1p(r / xp.where(is_normal, t, 1.0)), xp.log(r + t) - z)
 
-    def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
-        """exp(x - shift) with 0 at the index of each row; ``out`` may be ``x``."""
-        return self.put(self.exp(self.subtract(x, shift, out), out), index, 0.0)
-
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
         """exp(d) and the sum of each row of it without its first maximum, whose index `first_maximum` returned.
 
         The maximum of each row of ``d`` is 0, up to rounding.
         """
-        del out
         e = self.scaled_exp(d)
         return e * 2.0**-64, self.total(self.xp.where(self.class_indices(e) == index, 0.0, e)) * 2.0**-64
 
@@ -284,12 +276,10 @@ class Backend:
 
         Nobody asks for the derivatives of these functions.
         """
-        del values
         return self
 
     def block_entries(self, x: Array) -> int | None:
         """Entries of ``x`` that one thread computes at a time, None if all at once."""
-        del x
         return None
 
     def for_each(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
@@ -304,8 +294,10 @@ class Backend:
         arrays: tuple[Array | None, ...],
         rows: int,
     ) -> tuple[list[Array], list[Array]]:
-        """Call ``function(sums, *block)`` for blocks of rows; return the last sums and the outputs of all blocks."""
-        del rows
+        """Call ``function(sums, *block)`` for blocks of rows; return the last sums and the outputs of all blocks.
+
+        All rows may be one block.
+        """
         return function(sums, *arrays)
 
     def run_kernel(

@@ -15,10 +15,7 @@ class BlockedBackend(Backend):
     Rows longer than a block are computed in parts, with one shift for all, so that their sums merge by addition.
     """
 
-    keeps_gradients = True
-
     def neutral_rows(self, x: Array, is_active: Array) -> Array:
-        del is_active
         return x
 
     def parts(self, x: Array) -> list[slice] | None:
@@ -34,7 +31,7 @@ class BlockedBackend(Backend):
             index = x.argmax(-1, keepdims=True)
         else:
             maxima = self._of_parts(x, parts, lambda part: self.largest(x[..., part]))
-            part = parts[int(maxima.argmax())]
+            part = parts[maxima.argmax().item()]
             index = part.start + x[..., part].argmax(-1, keepdims=True)
         return self.take(x, index), index
 
@@ -51,14 +48,8 @@ class BlockedBackend(Backend):
             return self._exponentials_of_rows(x, index, None)[1:]
         return self._exponential_sums_of_parts(x, index, parts, None)
 
-    def _exponentials_of_rows(
-        self, x: Array, index: Array, out: Array | None
-    ) -> tuple[Array, Array, Array, Array]:
-        m = self.largest(x)
-        z = self.take(x, index) - m
-        e = self.exp_except(x, m, index, out)
-        r, t = self.guarded(self.total(e), x, m, index), self.xp.exp(z)
-        return e, r, t, self.log_ratio(r, t, z)
+    def _exponentials_of_rows(self, x: Array, index: Array, out: Array | None) -> tuple[Array, Array, Array, Array]:
+        raise NotImplementedError
 
     def _exponential_sums_of_parts(
         self, x: Array, index: Array, parts: list[slice], out: Array | None
@@ -82,20 +73,18 @@ class BlockedBackend(Backend):
         m = self._largest_of_parts(x, parts)
         return self.divide(out, self._sum_of_parts(x, m + 0.0 * m, None, parts, out))
 
-    def guarded(self, total: Array, x: Array, shift: Array, index: Array) -> Array:
-        """Sums of exponentials, of which so small ones are computed anew that their terms are subnormal."""
-        raise NotImplementedError
-
     def _largest_of_parts(self, x: Array, parts: list[slice]) -> Array:
         return self.largest(self._of_parts(x, parts, lambda part: self.largest(x[..., part])))
 
     def _sum_of_parts(
         self, x: Array, shift: Array, index: Array | None, parts: list[slice], out: Array | None = None
     ) -> Array:
+        position = None if index is None else index.item()
+
         def of_part(part: slice) -> Array:
             into = None if out is None else out[..., part]
             e = self.exp(self.subtract(x[..., part], shift, into), into)
-            if index is not None and part.start <= int(index) < part.stop:
+            if position is not None and part.start <= position < part.stop:
                 e = self.put(e, index - part.start, 0.0)
             return self.total(e)
 

@@ -21,6 +21,7 @@ class JaxBackend(Backend):
     """JAX arrays, concrete or traced."""
 
     has_devices = False  # JAX moves what it may move, and tracers have no device
+    differentiates = True
     transposes_jvp = True
     block_logits = 3 * 2**21  # XLA keeps three arrays of a block where others keep one
 
@@ -28,7 +29,6 @@ class JaxBackend(Backend):
         super().__init__(jnp)
 
     def device(self, x: Array) -> Any:
-        del x
         return None
 
     def inspectable(self, x: Array) -> Array | None:
@@ -37,18 +37,15 @@ class JaxBackend(Backend):
             return None
         return np.asarray(x) if all(device.platform == "cpu" for device in x.devices()) else None
 
+    def item(self, x: Array) -> Any:
+        return x.item()
+
     def is_known_true(self, x: Array) -> bool:
         data = self.inspectable(x)
         return data is not None and bool(data.all())
 
-    def all_within(self, index: Any, count: int) -> bool:
-        return bool(index.min() >= 0 and index.max() < count)
-
     def scalar(self, number: float, like: Array) -> Array:
         return jnp.full((), number, dtype=self.accumulation_dtype(like.dtype))
-
-    def take(self, x: Array, index: Array) -> Array:
-        return jnp.take_along_axis(x, index, axis=-1)
 
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
         rows = jnp.reshape(x, (-1, x.shape[-1]))
@@ -63,10 +60,9 @@ class JaxBackend(Backend):
         return self.largest(x), None
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
-        del out
         m = self.largest(x)
         z = self.take(x, index) - m
-        e = self.exp_except(x, m, index)
+        e = self.put(jnp.exp(x - m), index, 0.0)
         total, t = self.total(e), jnp.exp(z)
         # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
         r = jax.lax.cond(
@@ -77,16 +73,14 @@ class JaxBackend(Backend):
         return e, r, t, self.log_ratio(r, t, z)
 
     def exp_and_rest(self, d: Array, index: None, out: Array | None = None) -> tuple[Array, Array]:
-        del index, out
         return jnp.exp(d), self.rest_sum(d, jnp.zeros_like(d[..., :1]), None)
 
     def rest_sum(self, x: Array, shift: Array, index: None, d: Array | None = None) -> Array:
-        del index, d
         total = _sum_of(lambda x, shift: jnp.exp(x - shift), x, shift)
 
         def without_largest() -> Array:
-            # The largest term is 1, up to rounding, since XLA may compute x and its maximum differently. The terms above
-            # 3/4 are left out; if all others are less than the total by less than 3/2, there was one of them only.
+            # The largest term is 1, up to rounding, since XLA may compute x and its maximum differently. Terms above
+            # 3/4 are left out; if their sum is less than 3/2, the largest is the only one of them.
             rest = _sum_of(_small_scaled_exp, x, shift) * 2.0**-64
             return jnp.where(total - rest < 1.5, rest, total - 1.0)
 
@@ -97,7 +91,7 @@ class JaxBackend(Backend):
         return contextlib.nullcontext()
 
     def optimization_barrier(self, x: Array) -> Array:
-        return jax.lax.optimization_barrier(x)
+        return jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
         rows = max(1, PRODUCT // b.shape[1])
@@ -144,8 +138,8 @@ def _compiled(rule: Any, options: Any) -> Any:
         for name, tangent in zip(tangents[1]._fields, tangents[1], strict=True):
             if tangent is not None and not isinstance(tangent, SymbolicZero):
                 raise TypeError(f"{name} is a constant: it has no gradient here; use jax.lax.stop_gradient({name})")
-        moved = tuple(None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents[0])
-        return rule.jvp(JAX, moved, primals, constants, options)
+        of_primals = tuple(None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents[0])
+        return rule.jvp(JAX, of_primals, primals, constants, options)
 
     evaluate.defjvp(jvp, symbolic_zeros=True)
     return jax.jit(evaluate, inline=True)
@@ -153,7 +147,7 @@ def _compiled(rule: Any, options: Any) -> Any:
 
 def _small(dtype: Any) -> float:
     """A sum below this for each term loses accuracy, because terms are subnormal."""
-    info = jnp.finfo(dtype)
+    info = jnp.finfo(dtype)  # type: ignore[no-untyped-call]
     return float(info.smallest_normal) * 2.0 ** (info.nmant + 2)
 
 

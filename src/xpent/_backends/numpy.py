@@ -28,8 +28,8 @@ BUFFER = 512
 # Entries of a product of matrices that is added to another array.
 PRODUCT = 2**20
 
-# A float32 sum below this for each term loses accuracy, because terms are subnormal.
-SMALL = np.float32(2.0**-101)
+# A sum below this for each term loses accuracy, because terms are subnormal.
+SMALL = {"f": 2.0**-101, "d": 2.0**-968, "g": 0.0}
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -46,7 +46,7 @@ class NumpyBackend(BlockedBackend):
         return _KINDS.get(dtype.kind) in kinds
 
     def is_floating(self, x: Array) -> bool:
-        return x.dtype.kind == "f"
+        return bool(x.dtype.kind == "f")
 
     def is_real(self, x: Array) -> bool:
         return x.dtype.kind in _REAL
@@ -60,7 +60,6 @@ class NumpyBackend(BlockedBackend):
         return x if x.dtype == np.intp else x.astype(np.intp)
 
     def device(self, x: Array) -> Any:
-        del x
         return None
 
     def inspectable(self, x: Array) -> Array:
@@ -86,11 +85,9 @@ class NumpyBackend(BlockedBackend):
         return x if dtype.kind == "f" and dtype.itemsize >= 4 else self.cast(x, self.accumulation_dtype(dtype))
 
     def zeros(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
-        del like
         return np.zeros(shape, dtype)
 
     def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
-        del like
         return np.empty(shape, dtype)
 
     def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
@@ -100,7 +97,7 @@ class NumpyBackend(BlockedBackend):
         # The order of a sum follows the layout, and equal rows must have equal sums.
         if type(x) is np.ndarray and x.flags.carray and x.dtype.isnative:
             return x
-        return np.require(x, x.dtype.newbyteorder("="), "CAE")
+        return np.require(x, x.dtype.newbyteorder("="), ["C", "A", "E"])
 
     def class_indices(self, x: Array) -> Array:
         return np.arange(x.shape[-1])
@@ -156,32 +153,24 @@ class NumpyBackend(BlockedBackend):
     def exp(self, x: Array, out: Array | None = None) -> Array:
         return np.exp(x, out=out)
 
-    def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
-        e = np.subtract(x, shift, out=out)
-        return self.put(np.exp(e, out=e), index, 0.0)
-
-    def exp_and_rest(self, d: Array, index: Array, out: Array | None = None) -> tuple[Array, Array]:  # type: ignore[override]
+    def exp_and_rest(self, d: Array, index: Array, out: Array | None = None) -> tuple[Array, Array]:
         largest = self.take(d, index)
         e = self.put(np.exp(d, out=out), index, 0.0)
-        rest = self.guarded(self.total(e), d, np.float32(0.0), index)
+        rest = _guarded(self.total(e), d, np.zeros_like(largest), index)
         return self.put(e, index, 1.0 + 0.0 * largest), rest
 
-    def guarded(self, total: Array, x: Array, shift: Array, index: Array) -> Array:
-        if x.dtype != np.float32:
-            return total
-        is_small = total < x.shape[-1] * SMALL
-        if np.logical_or.reduce(is_small, axis=None):
-            rows = is_small[..., 0]
-            e = np.exp(x[rows].astype("f8") - np.broadcast_to(shift, total.shape)[rows])
-            np.put_along_axis(e, index[rows], 0.0, -1)
-            total[rows] = e.sum(-1, keepdims=True)
-        return total
+    def _exponentials_of_rows(self, x: Array, index: Array, out: Array | None) -> tuple[Array, Array, Array, Array]:
+        m = np.maximum.reduce(x, axis=-1, keepdims=True)
+        z = self.take(x, index) - m
+        e = np.subtract(x, m, out=out)
+        self.put(np.exp(e, out=e), index, 0.0)
+        r, t = _guarded(self.total(e), x, m, index), np.exp(z)
+        return e, r, t, self.log_ratio(r, t, z)
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return np.errstate(all="ignore")
 
     def block_entries(self, x: Array) -> int:
-        del x
         return BLOCK
 
     def for_each(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
@@ -247,6 +236,16 @@ def _forget_threads() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)  # a child process has none of its parent's threads
+
+
+def _guarded(total: Array, x: Array, shift: Array, index: Array) -> Array:
+    """Sums of exp(x - shift) without the index, of which those are computed anew whose terms are subnormal."""
+    is_small = total < x.shape[-1] * SMALL[x.dtype.char]
+    if np.logical_or.reduce(is_small, axis=None):
+        rows = is_small[..., 0]
+        e = NUMPY.put(NUMPY.scaled_exp(x[rows] - shift[rows]), index[rows], 0.0)
+        total[rows] = NUMPY.total(e) * 2.0**-64
+    return total
 
 
 def _to_half(x: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -13,10 +12,11 @@ import array_api_compat
 from xpent._backends.base import Array, Backend
 
 _by_type: dict[type, Backend] = {}
+_by_namespace: dict[ModuleType, Backend] = {}
 
 
-def backend_of(**arrays: Array | None) -> Backend:
-    """The backend that all the arrays have in common, on one device; None is left out.
+def backend_of(required: dict[str, Array], optional: dict[str, Array | None] | None = None) -> Backend:
+    """The backend that all the arrays have in common, on one device; optional ones may be None.
 
     Raises
     ------
@@ -25,43 +25,53 @@ def backend_of(**arrays: Array | None) -> Backend:
     ValueError
         If arrays are on different devices.
     """
+    arrays = required
+    if optional is not None:
+        arrays = {**required, **{name: array for name, array in optional.items() if array is not None}}
     backend: Backend | None = None
     device: Any = None
+    torch = sys.modules.get("torch")
     for name, array in arrays.items():
-        if array is None:
-            continue
-        of_array = _by_type.get(type(array)) or _find(name, array)
+        if torch is not None and isinstance(array, torch.Tensor):
+            of_array = _torch()
+        else:
+            of_array = _by_type.get(type(array)) or _find(name, array)
         if backend is None:
             backend, device = of_array, of_array.device(array) if of_array.has_devices else None
         elif of_array is not backend:
             listed = _listed(arrays, lambda x: f"{type(x).__module__}.{type(x).__qualname__}")
             raise TypeError(f"all arrays must come from one library, got {listed}")
         elif of_array.has_devices and of_array.device(array) != device:
-            listed = _listed(arrays, lambda x: f"on {of_array.device(x)}")
+            listed = _listed(arrays, lambda x, b=of_array: f"on {b.device(x)}")  # type: ignore[misc]
             raise ValueError(f"all arrays must be on one device, got {listed}")
     assert backend is not None
     return backend
 
 
-def _listed(arrays: dict[str, Array | None], describe: Callable[[Array], str]) -> str:
-    return ", ".join([f"{name} {describe(array)}" for name, array in arrays.items() if array is not None])
+def _listed(arrays: dict[str, Array], describe: Callable[[Array], str]) -> str:
+    return ", ".join([f"{name} {describe(array)}" for name, array in arrays.items()])
+
+
+def _torch() -> Backend:
+    # Not kept in a dictionary, whose changes torch.compile would take for a reason to compile again.
+    from xpent._backends.torch import TORCH
+
+    return TORCH
 
 
 def _find(name: str, array: Array) -> Backend:
-    torch, jax, numpy = (sys.modules.get(library) for library in ("torch", "jax", "numpy"))
-    if torch is not None and isinstance(array, torch.Tensor):
-        from xpent._backends.torch import TORCH
-
-        backend: Backend = TORCH
-    elif numpy is not None and isinstance(array, numpy.ma.MaskedArray):
+    jax, numpy = sys.modules.get("jax"), sys.modules.get("numpy")
+    if numpy is not None and isinstance(array, numpy.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost: pass its data, and the mask as where")
-    elif numpy is not None and isinstance(array, numpy.ndarray | numpy.generic):
-        backend = importlib.import_module("xpent._backends.numpy").NUMPY
-    elif jax is not None and isinstance(array, jax.Array):
-        backend = importlib.import_module("xpent._backends.jax").JAX
-    else:
-        return _of_namespace(name, array)
-    return _by_type.setdefault(type(array), backend)
+    if numpy is not None and isinstance(array, numpy.ndarray | numpy.generic):
+        from xpent._backends.numpy import NUMPY
+
+        return _by_type.setdefault(type(array), NUMPY)
+    if jax is not None and isinstance(array, jax.Array):
+        from xpent._backends.jax import JAX
+
+        return _by_type.setdefault(type(array), JAX)
+    return _of_namespace(name, array)
 
 
 def _of_namespace(name: str, array: Array) -> Backend:
@@ -73,6 +83,3 @@ def _of_namespace(name: str, array: Array) -> Backend:
             f"array API standard, got {type(array).__module__}.{type(array).__qualname__}"
         ) from None
     return _by_namespace.setdefault(xp, Backend(xp))
-
-
-_by_namespace: dict[ModuleType, Backend] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -12,8 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
-from torch.utils._triton import has_triton
 
 from xpent._backends import torch_autograd, torch_private
 from xpent._backends.base import Array, Backend, DType
@@ -37,8 +36,16 @@ SMALL = {torch.float32: 2.0**-101, torch.float64: 2.0**-968}
 CAN_FUSE = "isolate_recompiles" in inspect.signature(torch.compile).parameters
 
 
+_NO_ERRSTATE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+
 class TorchBackend(Backend):
-    """Torch tensors, for operations that autograd, torch.func or torch.compile may see."""
+    """Torch tensors, for operations that autograd, torch.func or torch.compile may see.
+
+    It keeps no loop over blocks of rows: autograd and torch.compile would keep the arrays of every block.
+    """
+
+    differentiates = True
 
     def __init__(self) -> None:
         super().__init__(torch)
@@ -74,8 +81,8 @@ class TorchBackend(Backend):
         lowest, highest = torch.aminmax(index)
         return lowest.item() >= 0 and highest.item() < count
 
-    def to_int(self, x: Array) -> int:
-        return int(x.item())  # int(x) fails for large uint64
+    def item(self, x: Array) -> Any:
+        return x.item()  # int(x) fails for large uint64, float(x) warns if x requires a gradient
 
     def cast(self, x: Array, dtype: DType) -> Array:
         return x if x.dtype == dtype else x.to(dtype)
@@ -143,7 +150,7 @@ class TorchBackend(Backend):
         return e * 2.0**-64, r, t, self.log_ratio(r, t, z)
 
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
-        # The largest term is 1, up to rounding, since a compiler may compute x and its maximum differently. If the terms
+        # The largest term is 1, up to rounding, since a compiler may compute x and its maximum differently. If terms
         # above 3/4 sum to less than 3/2, it is the only one of them, else nothing cancels in their sum - 1.
         e = self.scaled_exp(d)
         is_large = e > 0.75 * 2.0**64
@@ -157,14 +164,14 @@ class TorchBackend(Backend):
             return x.sum(-1, keepdim=True)
         return x.sum(-1, keepdim=True, dtype=torch.float64).to(torch.float32)
 
-    def errstate(self) -> Any:
-        return torch_private.NO_ERRSTATE
+    def errstate(self) -> contextlib.AbstractContextManager[Any]:
+        return _NO_ERRSTATE
 
     def apply(self, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
         return torch_autograd.apply(self, rule, primals, constants, options)
 
     def for_kernels(self, *values: Any) -> Backend:
-        tensors = [x for v in values for x in (v if isinstance(v, tuple | list) else (v,)) if isinstance(x, torch.Tensor)]
+        tensors = _tensors_among(values)
         if not torch_private.are_eager(tensors):
             return self
         return FUSED if fuses(tensors[0].device) else EAGER
@@ -173,8 +180,9 @@ class TorchBackend(Backend):
 class EagerTorchBackend(BlockedBackend, TorchBackend):
     """Torch tensors that are evaluated at once, can be written to and are not recorded by autograd."""
 
+    differentiates = False
+
     def for_kernels(self, *values: Any) -> Backend:
-        del values
         return self
 
     def block_entries(self, x: Array) -> int:
@@ -225,14 +233,9 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
     def exp(self, x: Array, out: Array | None = None) -> Array:
         return torch.exp(x, out=out)
 
-    def exp_except(self, x: Array, shift: Array, index: Array, out: Array | None = None) -> Array:
-        return torch.sub(x, shift, out=out).exp_().scatter_(-1, index, 0.0)
-
-    def _exponentials_of_rows(
-        self, x: Array, index: Array, out: Array | None
-    ) -> tuple[Array, Array, Array, Array]:
+    def _exponentials_of_rows(self, x: Array, index: Array, out: Array | None) -> tuple[Array, Array, Array, Array]:
         if x.device.type != "cpu":
-            return super()._exponentials_of_rows(x, index, out)
+            return TorchBackend.exponentials(self, x, index)
         # The kernel of softmax takes half as long as subtraction and exp. Its sums may be inaccurate, but they divide
         # all terms of a row alike, and these are added up anew here.
         is_overwritten = out is not None and out.data_ptr() == x.data_ptr()
@@ -244,26 +247,25 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
             return e, r, t, torch.log1p(r / t)
         rows = ~(torch.minimum(r, t) > smallest)[..., 0]
         m = x[rows].amax(-1, keepdim=True)
-        exact = torch.exp(x[rows].double() - m).scatter_(-1, index[rows], 0.0)
+        exact = self.scaled_exp(x[rows] - m).scatter_(-1, index[rows], 0.0)
         z = x[rows].gather(-1, index[rows]) - m
-        e[rows], t[rows] = exact.to(e.dtype), torch.exp(z)
-        r[rows] = exact.sum(-1, keepdim=True).to(e.dtype)
+        e[rows], t[rows] = exact * 2.0**-64, torch.exp(z)
+        r[rows] = exact.sum(-1, keepdim=True) * 2.0**-64
         log_ratio = torch.log1p(r / t)
         log_ratio[rows] = self.log_ratio(r[rows], t[rows], z)
         return e, r, t, log_ratio
 
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
-        e = torch.exp(d, out=out)
-        rest = e.sum(-1, keepdim=True).sub_(1.0)
-        is_small = rest < 0.5
         if d.device.type != "cpu":
             return super().exp_and_rest(d, index, out)
-        if is_small.any():
-            rows = is_small[..., 0]
-            exact = torch.exp(d[rows].double())
-            exact.scatter_(-1, exact.argmax(-1, keepdim=True), 0.0)
-            rest[rows] = exact.sum(-1, keepdim=True).to(rest.dtype)
-        return e, rest
+        e = torch.exp(d, out=out)
+        return e, _guarded_rest(e.sum(-1, keepdim=True).sub_(1.0), d, torch.zeros_like(d[..., :1]))
+
+    def rest_sum(self, x: Array, shift: Array, index: Array | None, d: Array | None = None) -> Array:
+        if x.device.type != "cpu" or self.parts(x) is not None:
+            return super().rest_sum(x, shift, index, d)
+        p = torch.softmax(x, -1)  # takes half as long as exp
+        return _guarded_rest(p.sum(-1, keepdim=True).div_(p.amax(-1, keepdim=True)).sub_(1.0), x, shift)
 
     def softmax(self, x: Array, out: Array | None = None) -> Array:
         if x.device.type != "cpu" or self.parts(x) is not None:
@@ -281,8 +283,8 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
 class FusedTorchBackend(EagerTorchBackend):
     """Torch tensors for eager functions of rows that are compiled first."""
 
-    def block_entries(self, x: Array) -> None:
-        del x
+    def block_entries(self, x: Array) -> None:  # type: ignore[override]
+        return None
 
     def run_kernel(
         self, kernel: Callable[..., Sequence[Array]], static: Any, dtypes: tuple[DType, ...], *arguments: Any
@@ -292,17 +294,40 @@ class FusedTorchBackend(EagerTorchBackend):
 
 TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
 
+
+def _tensors_among(values: Sequence[Any]) -> list[torch.Tensor]:
+    """The tensors in nested tuples and lists."""
+    found: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            found += _tensors_among(value)
+    return found
+
+
+def _guarded_rest(rest: torch.Tensor, x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Sums of exp(x - shift) less 1, of which those are computed anew that lose digits, without the largest term."""
+    is_exact = rest >= 0.5
+    if rest.numel() and not is_exact.all():
+        rows = ~is_exact[..., 0]
+        e = EAGER.scaled_exp(x[rows] - shift[rows])
+        e.scatter_(-1, e.argmax(-1, keepdim=True), 0.0)
+        rest[rows] = e.sum(-1, keepdim=True) * 2.0**-64
+    return rest
+
+
 _not_compilable: set[Any] = set()
 
 
 def fuses(device: torch.device) -> bool:
-    """Whether eager functions of rows on a device are compiled: if XPENT_COMPILE is 1."""
+    """Whether eager functions of rows on a device are compiled: XPENT_COMPILE is 1, and PyTorch can compile them."""
     setting = os.environ.get("XPENT_COMPILE", "")
     if setting not in ("", "0", "1"):
         raise ValueError(f"XPENT_COMPILE must be 0 or 1 if it is set, got {setting!r}")
     if setting != "1" or not CAN_FUSE:
         return False
-    if device.type not in ("cpu", "cuda", "xpu") or (device.type != "cpu" and not has_triton()):
+    if device.type not in ("cpu", "cuda", "xpu") or (device.type != "cpu" and not torch_private.has_triton()):
         return False
     # Compiled functions cannot be called inside torch.func transforms or while tracing.
     return not torch_private.is_transforming() and not torch_private.is_tracing()
@@ -314,14 +339,14 @@ def run_compiled(
     """``TORCH.run_kernel(...)``, compiled once for all sizes and numbers; uncompiled where that fails."""
     if (kernel, static, dtypes) not in _not_compilable:
         try:
-            found: list[Array] = _compiled(kernel, static, dtypes)(*pytree.tree_map(_open, arguments))
+            found: list[Array] = _compiled(kernel, static, dtypes)(*torch_private.tree_map(_open, arguments))
             return found
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of many types; what is no fault of the compiler is raised again below
             _not_compilable.add((kernel, static, dtypes))
             warnings.warn(
-                f"torch.compile failed, so xpent runs uncompiled; set XPENT_COMPILE=0 to avoid the attempt: {error}",
+                f"torch.compile failed, so xpent runs uncompiled; unset XPENT_COMPILE to avoid the attempt: {error}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -336,7 +361,7 @@ def _open(argument: Any) -> Any:
         argument = argument.detach()
     else:
         return argument
-    torch._dynamo.maybe_mark_dynamic(argument, list(range(argument.ndim)))
+    torch_private.maybe_mark_dynamic(argument, list(range(argument.ndim)))
     return argument
 
 

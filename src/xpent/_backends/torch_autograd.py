@@ -59,7 +59,7 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
         call, argnums, count, gradients = ctx.call, ctx.argnums, ctx.count, ctx.gradients
         saved = ctx.saved_tensors  # once, since checkpointing recomputes them at each access
-        if all([cotangent is None for cotangent in cotangents]):
+        if all(cotangent is None for cotangent in cotangents):
             return (None,) * (1 + count)
         call.of_primals(ctx.needs_input_grad[1:], bool)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -120,7 +120,7 @@ class _ForwardMode(_Transformed):
         call = ctx.call
         moved = call.of_primals(tangents, lambda tangent: tangent is not None)
         # PyTorch disables forward mode here, so an outer jvp or jacfwd would silently see a derivative of zero.
-        with forward_ad._set_fwd_grad_enabled(True):
+        with torch_private.forward_mode():
             tensors = [forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]  # type: ignore[no-untyped-call]
             return _contiguous(call.rule.jvp(call.backend, tuple(moved), *call.arguments(tensors))[1])
 
@@ -141,7 +141,7 @@ def apply(backend: Backend, rule: Any, primals: tuple[Array, ...], constants: An
             "in compiled code use xpent.grad, xpent.vjp or xpent.jvp, also under torch.func.vmap"
         )
     is_transforming = torch_private.is_transforming() or torch_private.is_in_forward_mode()
-    is_recorded = torch.is_grad_enabled() and any([x.requires_grad for x in tensors])
+    is_recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     if not is_recorded and (is_compiling or not is_transforming):
         return rule.value(backend, primals, constants, options)
     if positions:

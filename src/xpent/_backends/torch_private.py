@@ -1,4 +1,4 @@
-"""Everything that xpent uses of PyTorch without a public interface; seen in versions 2.6 to 2.13."""
+"""Everything that xpent uses of PyTorch without a public interface."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._dynamo import maybe_mark_dynamic
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch.utils._pytree import tree_map
+from torch.utils._triton import has_triton
+
+__all__ = ["has_triton", "maybe_mark_dynamic", "tree_map"]
+
+# The versions of PyTorch that the names here were seen to exist and to work in.
+VERSIONS = ((2, 6), (2, 13))
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _functorch = torch._C._functorch
-
-NO_ERRSTATE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
 def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
@@ -32,7 +38,7 @@ def are_eager(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether what is computed from tensors is evaluated at once and recorded by autograd in neither mode."""
     if not are_plain(tensors) or forward_ad._current_level >= 0:
         return False
-    return not torch.is_grad_enabled() or not any([x.requires_grad for x in tensors])
+    return not torch.is_grad_enabled() or not any(x.requires_grad for x in tensors)
 
 
 def is_in_forward_mode() -> bool:
@@ -49,6 +55,12 @@ def is_transforming() -> bool:
 def is_tracing() -> bool:
     """Whether torch.jit.trace is active."""
     return torch._C._is_tracing()
+
+
+def forward_mode() -> contextlib.AbstractContextManager[Any]:
+    """Enable forward-mode differentiation where PyTorch has disabled it."""
+    enabled: contextlib.AbstractContextManager[Any] = forward_ad._set_fwd_grad_enabled(True)
+    return enabled
 
 
 def keeps_graph() -> bool:

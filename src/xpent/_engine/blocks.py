@@ -74,20 +74,23 @@ def map_rows(
         return x if is_overwritten else kernels.empty(shape, dtype, x)
 
     results = [result(shape, dtype) for shape, dtype in outputs]
-    goals = [classes_last(backend, y, axes) if y.ndim == ndim else backend.with_class_axis(y) for y in results]
+    target_views = [classes_last(backend, y, axes) if y.ndim == ndim else backend.with_class_axis(y) for y in results]
     # A block of a result can be computed where it lies if its rows are contiguous and of the dtype computed in.
     computed_in = kernels.accumulation_dtype(x.dtype)
     in_place = [y.ndim == ndim and y.dtype == computed_in and axes == (ndim - 1,) for y in results]
     out = results[in_place.index(True)] if True in in_place else None
-    views = [a if a is None else classes_last(backend, a, axes) if a.ndim == ndim else backend.with_class_axis(a) for a in arrays]
+    views = [
+        a if a is None else classes_last(backend, a, axes) if a.ndim == ndim else backend.with_class_axis(a)
+        for a in arrays
+    ]
     counts = [0 if a is None else len(axes) if a.ndim == ndim else 1 for a in arrays]
 
     def task(index: Index) -> None:
         block = [v if v is None else merge_classes(backend, v[index], n) for v, n in zip(views, counts, strict=True)]
         into = None if out is None else out[index]
-        for goal, y in zip(goals, kernel(kernels, static, type(arrays)(*block), shared, into), strict=True):
+        for view, y in zip(target_views, kernel(kernels, static, type(arrays)(*block), shared, into), strict=True):
             if y is not into:
-                goal[index] = backend.xp.reshape(y, goal[index].shape)
+                view[index] = backend.xp.reshape(y, view[index].shape)
 
     kernels.for_each(task, indices)
     return results
@@ -121,10 +124,9 @@ def accumulate_blocks(
     """Sums over blocks of rows, and outputs for the rows, of arrays whose first axis numbers the rows.
 
     ``function(sums, *block)`` returns the sums with those of a block added, and outputs for the rows of the block; it
-    may use ``shared`` arrays. If PyTorch records, compiles or vectorizes the computation, all rows are one block,
-    because it would keep the arrays of every block.
+    may use ``shared`` arrays. All rows may be one block, see `Backend.loop`.
     """
-    count = arrays[0].shape[0]  # type: ignore[union-attr, index]
+    count = arrays[0].shape[0]  # type: ignore[union-attr]
     if count > rows:
         return backend.for_kernels(*arrays, *sums, *shared).loop(function, sums, tuple(arrays), rows)
     return function(sums, *arrays)

@@ -54,7 +54,7 @@ class Rows(NamedTuple):
     logits: Array  # (..., C)
     mask: Array | None  # true for unmasked classes, (..., C)
     q: Array | None  # distributions, (..., C)
-    index: Array | None  # class indices, (..., 1)
+    class_index: Array | None  # class indices, (..., 1)
     class_weight: Array | None  # w_t, (..., 1)
     scale: Array | None  # 0 for an inactive row, NaN for an index out of range, (..., 1); None: that of `Shared`
     cotangent: Array | None  # (..., 1)
@@ -85,13 +85,13 @@ def losses_and_gradients(
     backend: Backend, static: Static, rows: Rows, shared: Shared, out: Array | None
 ) -> list[Array]:
     """The loss of each row, its gradients at the positions ``static.argnums``, and m and r, as ``static`` says."""
-    if rows.index is None or shared.label_smoothing is not None:
+    if rows.class_index is None or shared.label_smoothing is not None:
         return _of_distributions(backend, static, rows, shared, out)
     return _of_indices(backend, static, rows, shared, out)
 
 
 def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, out: Array | None) -> list[Array]:
-    xp, index, r = backend.xp, rows.index, rows.rest
+    xp, index, r = backend.xp, rows.class_index, rows.rest
     x = masked_logits(backend, rows.logits, rows.mask)
     scale = shared.scale if rows.scale is None else rows.scale
     is_active = scale != 0.0 if static.may_be_inactive else None
@@ -101,11 +101,11 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
     if is_active is not None:
         x = backend.neutral_rows(x, is_active)
 
-    m, x_t, e = rows.maximum, None, None
+    m: Array = rows.maximum
     if m is None and (static.has_statistics or shared.z_loss is not None):
         m = backend.largest(x)
-    if r is not None or shared.z_loss is not None:
-        x_t = backend.take(x, index)
+    x_t: Array = backend.take(x, index) if r is not None or shared.z_loss is not None else None
+    e = None
     if r is not None:
         e, t = backend.exp(backend.subtract(x, m, out), out), xp.exp(x_t - m)
         log_ratio = backend.log_ratio(r, t, x_t - m)
@@ -182,10 +182,10 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
 
 
 def _smoothed_targets(backend: Backend, x: Array, rows: Rows, shared: Shared) -> Array:
-    if rows.index is None:
+    if rows.class_index is None:
         q = backend.cast(rows.q, x.dtype)
     else:
-        q = backend.cast(backend.class_indices(x) == rows.index, x.dtype)
+        q = backend.cast(backend.class_indices(x) == rows.class_index, x.dtype)
     return smoothed(backend, x, q, shared.class_weight, shared.label_smoothing)
 
 
@@ -298,9 +298,7 @@ def evaluate(
     return loss, list(map(gradients.__getitem__, options.argnums)), tuple(found[len(argnums) :])
 
 
-def _denominator_slope(
-    backend: Backend, problem: Problem, targets: Array, constants: Constants, axes: Axes
-) -> Array:
+def _denominator_slope(backend: Backend, problem: Problem, targets: Array, constants: Constants, axes: Axes) -> Array:
     """d denominator / d target_j where the denominator is the sum of the row weights: s w_j; (..., C)."""
     dtype = backend.accumulation_dtype(problem.rows.logits.dtype)
     x, w = backend.cast(to_rows(backend, targets, axes), dtype), backend.cast(constants.class_weight, dtype)
@@ -326,7 +324,7 @@ def _forward(
     backend: Backend, argnums: Argnums, primals: tuple[Array, Array], constants: Constants, options: Options
 ) -> tuple[Array, Residuals]:
     logits, kernels = primals[0], backend.for_kernels(primals, constants)
-    if not kernels.keeps_gradients:
+    if kernels.differentiates:
         loss, _, statistics = evaluate(backend, primals, constants, options, keeps_statistics=True)
         return loss, Residuals(statistics)
     # In half precision the gradient would be rounded twice, and in the dtype computed in it takes twice the memory.
@@ -383,14 +381,10 @@ def _jvp(
     argnums = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
     loss, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
     change: Scale = 0.0
-    # In an inactive row and at a masked class a tangent may be NaN.
-    may_be_masked = primals[1].ndim == primals[0].ndim or options.ignore_index is not None
-    may_be_masked = may_be_masked or any(x is not None for x in constants[:3])
     for i, gradient in zip(argnums, gradients, strict=True):
         gradient = to_rows(backend, gradient, options.axes)
         v = to_rows(backend, backend.cast(tangents[i], gradient.dtype), options.axes)
-        if may_be_masked:
-            v = backend.xp.where(gradient == 0.0, 0.0, v)
+        v = backend.xp.where(gradient == 0.0, 0.0, v)  # in an inactive row and at a masked class it may be NaN
         change = change + backend.total(_times(backend, v, gradient) if i else v * gradient)[..., 0]
     return loss, change if options.reduction == "none" else backend.xp.sum(change)
 
@@ -443,9 +437,7 @@ def _hessian_product(
         -scale * slope * deviation,
     ]
     if problem.depends_on_targets:
-        change_of_denominator = xp.where(
-            is_active, _denominator_slope(backend, problem, targets, constants, axes), 0.0
-        )
+        change_of_denominator = xp.where(is_active, _denominator_slope(backend, problem, targets, constants, axes), 0.0)
         both = options._replace(argnums=(0, 1))
         _, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, both)
         growth = xp.sum(change_of_denominator * d) / problem.denominator

@@ -1,7 +1,7 @@
 """Cross-entropy of a linear layer, in blocks of rows.
 
-With features X (N, D), weight W (C, D) and bias b (C), the raw logits are r = X W^T + b, and the logits are r or, with a
-softcap c, c tanh(r / c). With G the gradient of the loss with respect to r, that is, the gradient with respect to the
+With features X (N, D), weight W (C, D) and bias b (C), the raw logits are r = X W^T + b, and the logits are r or, with
+a softcap c, c tanh(r / c). With G the gradient of the loss with respect to r, that is, the gradient with respect to the
 logits times the slope of the softcap,
 
     slope = 1 / cosh(r / c)**2 = 4 e / (1 + e)**2    with e = exp(-2 |r / c|)
@@ -152,9 +152,7 @@ def raw_tangent(
     return sum(parts) if parts else None
 
 
-def products(
-    backend: Backend, g: Array, x: Array | None, weight: Array | None, argnums: Argnums
-) -> dict[int, Array]:
+def products(backend: Backend, g: Array, x: Array | None, weight: Array | None, argnums: Argnums) -> dict[int, Array]:
     """G W, G^T X, and the sum of G over its rows; without those of what is None."""
     found = {}
     if FEATURES in argnums and weight is not None:
@@ -178,6 +176,9 @@ def _of_block(
     return [found[0], *[times_slope(backend, g, raw, softcap) for g in found[1:]]]
 
 
+_PER_ROW = ("q", "class_index", "class_weight", "scale", "cotangent")  # fields of the rows of cross-entropy
+
+
 class _BlockShared(NamedTuple):
     of_loss: Shared
     softcap: Scale | None
@@ -195,41 +196,42 @@ def evaluate(
         raw = whole_logits(backend, layer.x, layer)
         logits = cap(backend, raw, layer.softcap)
         both = layer.options._replace(argnums=(0, 1))
-        loss, of_logits, _ = cross_entropy.evaluate(backend, (logits, layer.targets), layer.constants, both, cotangent)
-        gradients = gradients_of_layer(backend, layer, raw, of_logits, argnums)
+        loss, found, _ = cross_entropy.evaluate(backend, (logits, layer.targets), layer.constants, both, cotangent)
+        gradients = gradients_of_layer(backend, layer, raw, found, argnums)
         return _with_batch(backend, loss, primals, options), *_shaped(backend, gradients, argnums, primals)
     xp, x, weight = backend.xp, layer.x, layer.weight
     dtype, classes = backend.accumulation_dtype(x.dtype), weight.shape[0]
     # Only the shape and dtype of the logits are looked at here, so a view of the features stands for them.
     logits = backend.broadcast_to(x[:, :1], (x.shape[0], classes))
     problem = cross_entropy.prepare(backend, (logits, layer.targets), layer.constants, layer.options, cotangent)
-    of_logits = (0,) if argnums else ()
+    of_logits: Argnums = (0,) if argnums else ()
     static = Static(of_logits, problem.sample_weight is not None)
     shared = _BlockShared(problem.shared, layer.softcap)
     summed = [i for i in argnums if i != FEATURES]
+    fields = problem.rows._asdict()
+    arrays = [x, *[fields[name] for name in _PER_ROW]]
+    everything = (*arrays, weight, layer.bias, *problem.shared, layer.softcap)
+    kernels = backend.for_kernels(everything)
 
     def of_block(sums: list[Array], x: Array, *others: Array | None) -> tuple[list[Array], list[Array]]:
-        raw = affine(blocks, x, weight, layer.bias)
+        raw = affine(kernels, x, weight, layer.bias)
         outputs = [((x.shape[0],), dtype), *[(tuple(raw.shape), dtype) for _ in of_logits]]
-        rows = cross_entropy.Rows(raw, None, *others)
+        rows = cross_entropy.Rows(raw, None, **dict(zip(_PER_ROW, others, strict=True)))
         loss, *found = map_rows(backend, _of_block, static, rows, shared, (1,), outputs, overwrites=True)
         for g in found:
             sums = [
-                blocks.add_product(total, g.T, backend.cast(finite(backend, x), dtype))
+                kernels.add_product(total, g.T, backend.cast(finite(backend, x), dtype))
                 if i == WEIGHT
                 else total + xp.sum(g, axis=0)
                 for i, total in zip(summed, sums, strict=True)
             ]
-        return sums, [loss, *[times_weight(blocks, g, weight) for g in found if FEATURES in argnums]]
+        return sums, [loss, *[times_weight(kernels, g, weight) for g in found if FEATURES in argnums]]
 
-    arrays = [x, *problem.rows[2:7]]
-    everything = (*arrays, weight, layer.bias, *problem.shared, layer.softcap)
-    blocks = backend.for_kernels(everything)
     shapes = {WEIGHT: tuple(weight.shape), BIAS: (classes,)}
     sums, (losses, *of_features) = accumulate_blocks(
         backend,
         of_block,
-        [blocks.zeros(shapes[i], dtype, x) for i in summed],
+        [kernels.zeros(shapes[i], dtype, x) for i in summed],
         arrays,
         rows_of_block(backend, x, classes, options.block_size),
         everything,
@@ -286,9 +288,8 @@ def _loss(backend: Backend, primals: Primals, constants: Constants, options: Opt
 def _forward(
     backend: Backend, argnums: Argnums, primals: Primals, constants: Constants, options: Options
 ) -> tuple[Array, Residuals]:
-    is_eager = backend.for_kernels(primals, constants).keeps_gradients
-    is_kept = options.reduction != "none" and TARGETS not in argnums and is_eager
-    if not is_kept:
+    kernels = backend.for_kernels(primals, constants)
+    if options.reduction == "none" or TARGETS in argnums or kernels.differentiates:
         return _loss(backend, primals, constants, options), Residuals()
     loss, *gradients = evaluate(backend, primals, constants, options._replace(argnums=argnums))
     return loss, Residuals(gradients=tuple(gradients))
@@ -303,7 +304,7 @@ def _backward(
     constants: Constants,
     options: Options,
 ) -> tuple[Array, ...]:
-    if not backend.for_kernels(cotangents, primals, constants).keeps_gradients:
+    if backend.for_kernels(cotangents, primals, constants).differentiates:
         return _vjp(backend, cotangents, argnums, primals, constants, options)
     _, *gradients = evaluate(backend, primals, constants, options._replace(argnums=argnums), cotangents[0])
     return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, gradients, strict=True)])
@@ -328,9 +329,7 @@ def _vjp(
         of_loss = (0, 1) if TARGETS in argnums else (0,)
         of_rows = backend.xp.reshape(g, (-1,))
         found = CROSS_ENTROPY.vjp(backend, (of_rows,), of_loss, logits, layer.constants, layer.options)
-        gradients = _shaped(
-            backend, gradients_of_layer(backend, layer, raw, found, argnums), argnums, primals
-        )
+        gradients = _shaped(backend, gradients_of_layer(backend, layer, raw, found, argnums), argnums, primals)
     return tuple([backend.cast(y, primals[i].dtype) for i, y in zip(argnums, gradients, strict=True)])
 
 

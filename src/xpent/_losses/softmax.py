@@ -83,7 +83,8 @@ def _probabilities(backend: Backend, rows: Rows, x: Array) -> Array:
     if rows.log_p is not None:
         return backend.xp.exp(rows.log_p)
     if rows.maximum is not None:
-        return backend.xp.exp(x - finite_or_nan(rows.maximum)) / (1.0 + rows.rest)
+        rest: Array = rows.rest
+        return backend.xp.exp(x - finite_or_nan(rows.maximum)) / (1.0 + rest)
     return softmax_of_rows(backend, x)
 
 
@@ -252,9 +253,7 @@ def logsumexp_of_rows(backend: Backend, x: Array) -> Array:
 # The gradient of logsumexp is softmax, so the two together need no other derivative.
 
 
-def _both_value(
-    backend: Backend, primals: tuple[Array], constants: Constants, options: Options
-) -> tuple[Array, ...]:
+def _both_value(backend: Backend, primals: tuple[Array], constants: Constants, options: Options) -> tuple[Array, ...]:
     rules = (LOGSUMEXP, *[SOFTMAX for _ in options.argnums])
     return tuple([rule.value(backend, primals, constants, options) for rule in rules])
 

@@ -37,7 +37,7 @@ class Options(NamedTuple):
 class TargetRows(NamedTuple):
     """What is known of the targets of rows before a logit is read, (...,); None for 1."""
 
-    index: Array | None  # the class index, 0 in a row without a class; None for distributions
+    class_index: Array | None  # the class index, 0 in a row without a class; None for distributions
     class_weight: Array | None  # w_t
     sample_weight: Array | None  # 0 in an ignored row
     is_valid: Array | None  # whether the index is in range or ignored; None if all are
@@ -84,7 +84,7 @@ def row_weights(
 ) -> Array | None:
     """What the mean sums and divides by, (...,): sample weight times sum_k q_k w_k; None where all rows weigh 1."""
     weight = rows.class_weight
-    if rows.index is None and class_weight is not None:
+    if rows.class_index is None and class_weight is not None:
         shared = _Weights(backend.cast(class_weight, dtype))
         outputs = [(batch_shape(targets.shape, axes), dtype)]
         (weight,) = map_rows(backend, _weight_of_rows, None, _Distributions(targets), shared, axes, outputs)
@@ -122,9 +122,7 @@ def denominator(
     return xp.where(is_nothing & (divisor == 0.0), math.inf, divisor)
 
 
-def smoothed(
-    backend: Backend, x: Array, q: Array, class_weight: Array | None, label_smoothing: Scale | None
-) -> Array:
+def smoothed(backend: Backend, x: Array, q: Array, class_weight: Array | None, label_smoothing: Scale | None) -> Array:
     """The targets q_j w_j of distributions q, where rows of logits x are -inf at masked classes.
 
     Label smoothing by eps over the K unmasked classes makes them ((1 - eps) q_j + eps / K) w_j.
