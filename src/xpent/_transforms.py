@@ -282,7 +282,9 @@ def _gradient_function(function: Differentiable[...], argnums: Argnums, name: st
 
         rule = both if name == "value_and_grad" else call.rule.gradient
         assert rule is not None
-        options_of_rule = call.options._replace(argnums=tuple([backend.static_int(i) for i in positions]))
+        argnums_of_rule = tuple([backend.static_int(i) for i in positions])
+        # The derivatives of rounded gradients would be less accurate.
+        options_of_rule = call.options._replace(argnums=argnums_of_rule, rounds_gradients=not backend.differentiates)
         return Call(backend, rule, call.primals, call.constants, options_of_rule, structure=structure)
 
     bind.__name__ = f"{name}({function.__name__})"

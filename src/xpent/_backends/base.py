@@ -191,10 +191,6 @@ class Backend:
         """x * y; may overwrite ``x``."""
         return x * y
 
-    def scale(self, x: Array, factor: Array) -> Array:
-        """x * factor for a factor of shape (); may overwrite ``x``."""
-        return x * factor
-
     def divide(self, x: Array, y: Array) -> Array:
         """x / y; may overwrite ``x``."""
         return x / y

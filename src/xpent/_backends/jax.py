@@ -47,6 +47,10 @@ class JaxBackend(Backend):
     def scalar(self, number: float, like: Array) -> Array:
         return jnp.full((), number, dtype=self.accumulation_dtype(like.dtype))
 
+    def subtract(self, x: Array, y: Array, out: Array | None = None) -> Array:
+        # The same number as x - y. XLA would share x - y, or y broadcast, with the sums of exponentials and store it.
+        return (0.5 * x - 0.5 * y) * 2.0
+
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
         rows = jnp.reshape(x, (-1, x.shape[-1]))
         value = value if isinstance(value, float) else jnp.reshape(value, (-1,))

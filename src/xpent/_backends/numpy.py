@@ -77,7 +77,7 @@ class NumpyBackend(BlockedBackend):
         if x.dtype == dtype:
             return x
         if dtype == np.float16 and x.dtype == np.float32:
-            return _to_half(x)
+            return _to_half(x).reshape(np.shape(x))
         return x.astype(dtype)
 
     def as_computed(self, x: Array) -> Array:
@@ -249,26 +249,23 @@ def _guarded(total: Array, x: Array, shift: Array, index: Array) -> Array:
 
 
 def _to_half(x: Array) -> Array:
-    """float32 to float16, rounded to nearest even, with integer arithmetic on the bits.
+    """float32 to float16, rounded to nearest even.
 
     NumPy's own conversion takes 60 to 90 ns for a number that is subnormal in float16, as most entries of a gradient
-    are, and 4 ns for others.
+    are, and 3 ns for others.
     """
-    bits = np.atleast_1d(x).view(np.uint32)
-    magnitude = bits & np.uint32(0x7FFFFFFF)
-    # Adding 0.5 to a number below 2**-14 rounds it to the spacing of subnormal float16 numbers.
-    small = magnitude.view(np.float32) + np.float32(0.5)
-    half = small.view(np.uint32) - np.float32(0.5).view(np.uint32)
-    if magnitude.max(initial=0) >= _SMALLEST_NORMAL:
-        # The exponent is rebiased from 127 to 15; 0x0FFF and the last bit kept round half to even.
-        rounded = (magnitude - np.uint32(112 << 23) + np.uint32(0x0FFF) + ((magnitude >> 13) & np.uint32(1))) >> 13
-        np.minimum(rounded, np.uint32(0x7C00), out=rounded)  # infinity
-        np.copyto(half, rounded, where=magnitude >= _SMALLEST_NORMAL)
-        np.copyto(half, np.uint32(0x7E00), where=magnitude > np.uint32(0x7F800000))  # NaN
-    half |= (bits >> 16) & np.uint32(0x8000)
-    return half.astype(np.uint16).view(np.float16).reshape(np.shape(x))
+    x = np.atleast_1d(x)
+    magnitude = np.abs(x)
+    normal = np.flatnonzero(~(magnitude < _SMALLEST_NORMAL_HALF))
+    # Adding 0.5 rounds a number below 2**-14 to the spacing of subnormal float16 numbers, 2**-24.
+    magnitude += np.float32(0.5)
+    half = (magnitude.view(np.uint32) - np.float32(0.5).view(np.uint32)).astype(np.uint16)
+    half |= (x.view(np.uint32) >> np.uint32(16)).astype(np.uint16) & np.uint16(0x8000)
+    half = half.view(np.float16)
+    half.reshape(-1)[normal] = x.reshape(-1)[normal].astype(np.float16)
+    return half
 
 
-_SMALLEST_NORMAL = np.float32(2.0**-14).view(np.uint32)
+_SMALLEST_NORMAL_HALF = np.float32(2.0**-14)
 
 NUMPY = NumpyBackend()

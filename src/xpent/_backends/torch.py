@@ -219,11 +219,6 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
     def multiply(self, x: Array, y: Array | float) -> Array:
         return x.mul_(y)
 
-    def scale(self, x: Array, factor: Array) -> Array:
-        if factor.device.type == "cpu" and factor.item() == 1.0:  # as in loss.backward()
-            return x
-        return x.mul_(factor)
-
     def divide(self, x: Array, y: Array) -> Array:
         return x.div_(y)
 

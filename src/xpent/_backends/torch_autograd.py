@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,22 +66,34 @@ class _Recorded(torch.autograd.Function):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # What the forward pass kept would be a constant to the second derivative.
             found = call.rule.vjp(call.backend, cotangents, argnums, *call.arguments(saved[:count]))
-        elif gradients is None:
-            arguments = call.arguments(saved[:count])
-            found = call.rule.backward(call.backend, saved[count:], cotangents, argnums, *arguments)
         else:
-            if torch_private.keeps_graph():
-                gradients = tuple([gradient.clone() for gradient in gradients])
-            else:
+            is_kept = gradients is not None and torch_private.keeps_graph()
+            if not is_kept:
                 ctx.gradients = None
-            kernels = call.backend.for_kernels(cotangents, gradients)
-            dtypes = [saved[i].dtype for i in argnums]
-            found = [
-                kernels.cast(kernels.scale(gradient, cotangents[0]), dtype)
-                for gradient, dtype in zip(gradients, dtypes, strict=True)
-            ]
+            found = None if gradients is None else _scaled(gradients, cotangents[0], is_kept)
+            if found is None:
+                arguments = call.arguments(saved[:count])
+                found = call.rule.backward(call.backend, saved[count:], cotangents, argnums, *arguments)
+            else:
+                found = [gradient.to(saved[i].dtype) for i, gradient in zip(argnums, found, strict=True)]
         by_position = dict(zip(argnums, found, strict=True))
         return (None, *[by_position.get(i) for i in range(count)])
+
+
+def _scaled(gradients: Sequence[torch.Tensor], factor: torch.Tensor, is_kept: bool) -> Sequence[torch.Tensor] | None:
+    """Gradients times a number, in place unless they are kept; None if half precision would be rounded twice."""
+    is_eager = torch_private.are_eager((factor, *gradients))
+    number = factor.item() if is_eager and factor.device.type == "cpu" else math.nan
+    if number == 1.0:  # as in loss.backward()
+        return [gradient.clone() for gradient in gradients] if is_kept else gradients
+    # The range of bfloat16 is that of float32, so that powers of two scale it exactly.
+    is_power_of_two = abs(math.frexp(number)[0]) == 0.5
+    for gradient in gradients:
+        if gradient.dtype == torch.float16 or (gradient.dtype == torch.bfloat16 and not is_power_of_two):
+            return None
+    if is_kept or not is_eager:
+        return [gradient * factor for gradient in gradients]
+    return [gradient.mul_(factor) for gradient in gradients]
 
 
 class _Transformed(torch.autograd.Function):

@@ -88,9 +88,10 @@ def map_rows(
     def task(index: Index) -> None:
         block = [v if v is None else merge_classes(backend, v[index], n) for v, n in zip(views, counts, strict=True)]
         into = None if out is None else out[index]
-        for view, y in zip(target_views, kernel(kernels, static, type(arrays)(*block), shared, into), strict=True):
+        found = kernel(kernels, static, type(arrays)(*block), shared, into)
+        for view, y in zip(target_views, found, strict=True):
             if y is not into:
-                view[index] = backend.xp.reshape(y, view[index].shape)
+                view[index] = backend.xp.reshape(kernels.cast(y, view.dtype), view[index].shape)
 
     kernels.for_each(task, indices)
     return results

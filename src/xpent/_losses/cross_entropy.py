@@ -271,8 +271,8 @@ def evaluate(
 ) -> tuple[Array | None, list[Array], tuple[Array, ...]]:
     """The loss, its gradients at the positions ``options.argnums``, and m and r of the rows if they are to be kept.
 
-    The gradients are multiplied by the cotangent of the loss and have the dtypes of the primals; without a cotangent
-    they have the dtype computed in. With statistics from a previous call, the loss is None if it is not needed.
+    With a cotangent of the loss, the gradients are multiplied by it and have the dtypes of the primals. With statistics
+    from a previous call, the loss is None if it is not needed.
     """
     logits, targets = primals
     problem = prepare(backend, primals, constants, options, cotangent, statistics)
@@ -283,7 +283,7 @@ def evaluate(
     static = Static(argnums, problem.sample_weight is not None, has_loss, keeps_statistics)
     outputs = [(batch, dtype)] if has_loss else []
     for i in argnums:
-        is_final = cotangent is not None and not (i == 1 and corrects)
+        is_final = (cotangent is not None or options.rounds_gradients) and not (i == 1 and corrects)
         outputs.append((tuple(logits.shape), primals[i].dtype if is_final else dtype))
     outputs += [(batch, dtype)] * 2 if keeps_statistics else []
     found = map_rows(backend, losses_and_gradients, static, problem.rows, problem.shared, axes, outputs)
@@ -327,11 +327,14 @@ def _forward(
     if kernels.differentiates:
         loss, _, statistics = evaluate(backend, primals, constants, options, keeps_statistics=True)
         return loss, Residuals(statistics)
-    # In half precision the gradient would be rounded twice, and in the dtype computed in it takes twice the memory.
     is_rounded = logits.dtype != backend.accumulation_dtype(logits.dtype)
-    if options.reduction == "none" or argnums != (0,) or is_rounded:
+    # A gradient that is rounded to half precision is of use only if its cotangent turns out to be 1, which costs a
+    # transfer to find out on a GPU.
+    is_useful = not is_rounded or kernels.inspectable(logits) is not None
+    if options.reduction == "none" or argnums != (0,) or not is_useful:
         return _loss(kernels, primals, constants, options), Residuals()
-    loss, gradients, _ = evaluate(kernels, primals, constants, options._replace(argnums=argnums))
+    options = options._replace(argnums=argnums, rounds_gradients=True)
+    loss, gradients, _ = evaluate(kernels, primals, constants, options)
     return loss, Residuals(gradients=tuple(gradients))
 
 

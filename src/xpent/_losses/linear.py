@@ -48,6 +48,7 @@ class Options(NamedTuple):
     reduction: str
     block_size: int | None
     argnums: Argnums = ()
+    rounds_gradients: bool = False  # to the dtypes of the primals, else they have the dtype computed in
 
 
 class Layer(NamedTuple):
@@ -291,7 +292,7 @@ def _forward(
     kernels = backend.for_kernels(primals, constants)
     if options.reduction == "none" or TARGETS in argnums or kernels.differentiates:
         return _loss(backend, primals, constants, options), Residuals()
-    loss, *gradients = evaluate(backend, primals, constants, options._replace(argnums=argnums))
+    loss, *gradients = evaluate(kernels, primals, constants, options._replace(argnums=argnums))
     return loss, Residuals(gradients=tuple(gradients))
 
 

@@ -31,6 +31,7 @@ class Options(NamedTuple):
     axes: Axes
     keepdims: bool = True
     argnums: Argnums = ()
+    rounds_gradients: bool = True  # to the dtypes of the primals, as they always are here
 
 
 class Rows(NamedTuple):
