@@ -51,27 +51,20 @@ class JaxBackend(Backend):
         # The same number as x - y. XLA would share x - y, or y broadcast, with the sums of exponentials and store it.
         return (0.5 * x - 0.5 * y) * 2.0
 
-    def put(self, x: Array, index: Array, value: Array | float) -> Array:
-        rows = jnp.reshape(x, (-1, x.shape[-1]))
-        value = value if isinstance(value, float) else jnp.reshape(value, (-1,))
-        numbers = jnp.arange(rows.shape[0])
-        rows = rows.at[numbers, jnp.reshape(index, (-1,))].set(
-            value, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
-        )
-        return jnp.reshape(rows, x.shape)
-
     def first_maximum(self, x: Array) -> tuple[Array, None]:
         return self.largest(x), None
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         m = self.largest(x)
         z = self.take(x, index) - m
-        e = self.put(jnp.exp(x - m), index, 0.0)
+        e = _scatter_zero(jnp.exp(x - m), index)  # faster than a comparison, which would have to be stored
         total, t = self.total(e), jnp.exp(z)
         # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
+        # Where the sum is that small, the term at the index is the only one above 3/4.
+        is_small = total < x.shape[-1] * _small(x.dtype)
         r = jax.lax.cond(
-            jnp.any(total < x.shape[-1] * _small(x.dtype)),
-            lambda: self.total(self.put(self.scaled_exp(x - m), index, 0.0)) * 2.0**-64,
+            jnp.any(is_small),
+            lambda: jnp.where(is_small, _sum_of(_small_scaled_exp, x, m) * 2.0**-64, total),
             lambda: total,
         )
         return e, r, t, self.log_ratio(r, t, z)
@@ -147,6 +140,14 @@ def _compiled(rule: Any, options: Any) -> Any:
 
     evaluate.defjvp(jvp, symbolic_zeros=True)
     return jax.jit(evaluate, inline=True)
+
+
+def _scatter_zero(x: Array, index: Array) -> Array:
+    """The rows with 0 at the index of each."""
+    rows = jnp.reshape(x, (-1, x.shape[-1]))
+    positions = (jnp.arange(rows.shape[0]), jnp.reshape(index, (-1,)))
+    options = {"mode": "promise_in_bounds", "unique_indices": True, "indices_are_sorted": True}
+    return jnp.reshape(rows.at[positions].set(0.0, **options), x.shape)
 
 
 def _small(dtype: Any) -> float:
