@@ -145,9 +145,9 @@ def _compiled(rule: Any, options: Any) -> Any:
 def _scatter_zero(x: Array, index: Array) -> Array:
     """The rows with 0 at the index of each."""
     rows = jnp.reshape(x, (-1, x.shape[-1]))
-    positions = (jnp.arange(rows.shape[0]), jnp.reshape(index, (-1,)))
-    options = {"mode": "promise_in_bounds", "unique_indices": True, "indices_are_sorted": True}
-    return jnp.reshape(rows.at[positions].set(0.0, **options), x.shape)
+    at_index = rows.at[jnp.arange(rows.shape[0]), jnp.reshape(index, (-1,))]
+    rows = at_index.set(0.0, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+    return jnp.reshape(rows, x.shape)
 
 
 def _small(dtype: Any) -> float:
