@@ -77,7 +77,7 @@ class NumpyBackend(BlockedBackend):
         if x.dtype == dtype:
             return x
         if dtype == np.float16 and x.dtype == np.float32:
-            return _to_half(x).reshape(np.shape(x))
+            return _to_half(x)
         return x.astype(dtype)
 
     def as_computed(self, x: Array) -> Array:
@@ -254,16 +254,16 @@ def _to_half(x: Array) -> Array:
     NumPy's own conversion takes 60 to 90 ns for a number that is subnormal in float16, as most entries of a gradient
     are, and 3 ns for others.
     """
-    x = np.atleast_1d(x)
-    magnitude = np.abs(x)
+    flat = np.ravel(x)
+    magnitude = np.abs(flat)
     normal = np.flatnonzero(~(magnitude < _SMALLEST_NORMAL_HALF))
     # Adding 0.5 rounds a number below 2**-14 to the spacing of subnormal float16 numbers, 2**-24.
     magnitude += np.float32(0.5)
-    half = (magnitude.view(np.uint32) - np.float32(0.5).view(np.uint32)).astype(np.uint16)
-    half |= (x.view(np.uint32) >> np.uint32(16)).astype(np.uint16) & np.uint16(0x8000)
-    half = half.view(np.float16)
-    half.reshape(-1)[normal] = x.reshape(-1)[normal].astype(np.float16)
-    return half
+    bits = (magnitude.view(np.uint32) - np.float32(0.5).view(np.uint32)).astype(np.uint16)
+    bits |= (flat.view(np.uint32) >> np.uint32(16)).astype(np.uint16) & np.uint16(0x8000)
+    half = bits.view(np.float16)
+    half[normal] = flat[normal].astype(np.float16)
+    return half.reshape(np.shape(x))
 
 
 _SMALLEST_NORMAL_HALF = np.float32(2.0**-14)

@@ -461,6 +461,7 @@ def loss_rules(
     def both_vjp(
         backend: Backend, cotangents: Tangents, argnums: Argnums, primals: Any, constants: Any, options: Any
     ) -> tuple[Array, ...]:
+        options = options._replace(rounds_gradients=False)
         of_loss, *of_gradients = cotangents
         parts = []
         if of_loss is not None:
@@ -475,6 +476,7 @@ def loss_rules(
         backend: Backend, tangents: Tangents, primals: Any, constants: Any, options: Any
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         values = both(backend, primals, constants, options)
+        options = options._replace(rounds_gradients=False)
         _, change = jvp(backend, tangents, primals, constants, options)
         return values, (change, *hessian_product(backend, tangents, primals, constants, options))
 
