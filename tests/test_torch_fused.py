@@ -24,6 +24,7 @@ torch = pytest.importorskip("torch")
 from torch._dynamo.utils import counters  # noqa: E402
 
 from xpent._backends import torch as torch_backend  # noqa: E402
+from xpent._backends import torch_private  # noqa: E402
 
 pytestmark = [
     pytest.mark.library("torch"),
@@ -175,7 +176,7 @@ def test_eager_calls_are_not_compiled_unless_asked_for(monkeypatch, setting):
 @pytest.mark.parametrize("has_compiler", [True, False])
 def test_calls_on_a_gpu_are_compiled_if_asked_for_and_if_it_has_a_compiler(monkeypatch, setting, has_compiler):
     monkeypatch.setenv("XPENT_COMPILE", setting)
-    monkeypatch.setattr(torch_backend, "has_triton", lambda: has_compiler)
+    monkeypatch.setattr(torch_private, "has_triton", lambda: has_compiler)
     assert torch_backend.fuses(torch.device("cuda")) == (has_compiler and setting == "1")
     assert not torch_backend.fuses(torch.device("mps"))
 
