@@ -26,10 +26,7 @@ from torch._dynamo.utils import counters  # noqa: E402
 from xpent._backends import torch as torch_backend  # noqa: E402
 from xpent._backends import torch_private  # noqa: E402
 
-pytestmark = [
-    pytest.mark.library("torch"),
-    pytest.mark.skipif(not torch_backend.CAN_FUSE, reason="torch.compile has one cache for all functions"),
-]
+pytestmark = pytest.mark.library("torch")
 BOTH = xpent.value_and_grad(xpent.cross_entropy)
 
 

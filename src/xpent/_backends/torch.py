@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import math
 import os
 import sys
@@ -31,10 +30,6 @@ BLOCK = 2**19
 
 # A sum below this for each term loses accuracy, because terms are subnormal.
 SMALL = {torch.float32: 2.0**-101, torch.float64: 2.0**-968}
-
-# Only since isolate_recompiles exists can every function have a cache of compiled programs of its own.
-CAN_FUSE = "isolate_recompiles" in inspect.signature(torch.compile).parameters
-
 
 _NO_ERRSTATE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
@@ -320,7 +315,7 @@ def fuses(device: torch.device) -> bool:
     setting = os.environ.get("XPENT_COMPILE", "")
     if setting not in ("", "0", "1"):
         raise ValueError(f"XPENT_COMPILE must be 0 or 1 if it is set, got {setting!r}")
-    if setting != "1" or not CAN_FUSE:
+    if setting != "1":
         return False
     if device.type not in ("cpu", "cuda", "xpu") or (device.type != "cpu" and not torch_private.has_triton()):
         return False

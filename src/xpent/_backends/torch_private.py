@@ -16,7 +16,7 @@ from torch.utils._triton import has_triton
 __all__ = ["has_triton", "maybe_mark_dynamic", "tree_map"]
 
 # The versions of PyTorch that the names here were seen to exist and to work in.
-VERSIONS = ((2, 6), (2, 13))
+VERSIONS = ((2, 13), (2, 13))
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _functorch = torch._C._functorch
