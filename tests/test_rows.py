@@ -335,3 +335,19 @@ def test_what_all_rows_share_can_be_mapped_over(set_block, name):
 
     with torch.no_grad():
         torch.testing.assert_close(torch.func.vmap(loss)(shared), torch.stack([loss(constant) for constant in shared]))
+
+
+@pytest.mark.library("numpy", "torch")
+@pytest.mark.parametrize("function", ["cross_entropy", "log_softmax"])
+def test_a_long_row_of_subnormal_terms_has_the_exact_loss(xp, function):
+    if xp.dtype_name != "float32":
+        pytest.skip("terms of exp(-100) are subnormal in float32 alone")
+    count, label = 2**21, 5
+    x = np.full(count, -100.0)
+    x[label] = 0.0
+    if function == "cross_entropy":
+        value = xpent.cross_entropy(xp.asarray(x), xp.asarray(np.asarray(label)))
+    else:
+        value = -xpent.log_softmax(xp.asarray(x))[label]
+    exact = (count - 1) * np.exp(-100.0)
+    np.testing.assert_allclose(xp.to_numpy(value), exact, rtol=(4 + 2 * 100) * xp.u, atol=0)

@@ -134,3 +134,29 @@ def test_checkpointed_loss_has_the_gradient_of_the_loss():
     (actual,) = torch.autograd.grad(loss, x)
     (expected,) = torch.autograd.grad(xpent.cross_entropy(x, y), x)
     assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "cross_entropy"])
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("size", [(3, 4), (1100, 1000)], ids=["small", "large"])
+def test_results_can_be_written_to(name, axis, size, device):
+    x = torch.randn(size, device=device, requires_grad=True)
+    labels = torch.zeros(size[axis + 1], dtype=torch.int64, device=device)
+    expected = None
+    for factor in (2.0, None):
+        if name == "cross_entropy":
+            y = xpent.cross_entropy(x, labels, axis=axis, reduction="none")
+        else:
+            y = getattr(xpent, name)(x, axis=axis)
+        if factor is None:
+            y = 2.0 * y
+        elif name in ("softmax", "log_softmax"):  # whose value the backward pass reads
+            y.mul_(factor)
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                y.sum().backward()
+            return
+        else:
+            y *= factor
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        expected = gradient if expected is None else expected
+    torch.testing.assert_close(gradient, expected)

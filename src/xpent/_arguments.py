@@ -67,7 +67,9 @@ def check_number(name: str, value: Any, lowest: float, highest: float) -> float:
         raise TypeError(f"{name} must be a number, got {value!r}")
     value = value if isinstance(value, int) else float(value)
     if not lowest <= value <= highest:
-        raise ValueError(f"{name} must lie between {lowest} and {highest}, got {value!r}")
+        finite = "be finite and at least 0" if lowest == 0.0 else "be positive and finite"
+        allowed = finite if highest > 1.0 else f"lie between {lowest} and {highest}"
+        raise ValueError(f"{name} must {allowed}, got {value!r}")
     return float(value)
 
 

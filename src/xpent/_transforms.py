@@ -255,7 +255,7 @@ def _flatten(structure: Any) -> tuple[Array, ...]:
 def _gradient_function(function: Differentiable[...], argnums: Argnums, name: str) -> Differentiable[...]:
     _check_function(function)
     positions = argnums if isinstance(argnums, tuple) else (argnums,)
-    if not positions or not all(isinstance(i, int) for i in positions):
+    if not positions or not all(isinstance(i, int) and not isinstance(i, bool) for i in positions):
         raise TypeError(f"argnums must be an int or a tuple of ints, got {argnums!r}")
     if len(set(positions)) != len(positions):
         raise ValueError(f"argnums must name an array once, got {argnums!r}")

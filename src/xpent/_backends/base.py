@@ -207,8 +207,8 @@ class Backend:
         """The terms of a sum of exponentials, with the one at the index of each row apart.
 
         Returns e = exp(x - m) with 0 at the index of each row, where m is the maximum of the row, the sum r of each row
-        of it, the term t at the index, and log((r + t) / t). The first three may be multiplied by a factor for each
-        row, but not where t underflows. ``out`` may be ``x``.
+        of it, the term t at the index, and log((r + t) / t). A library may multiply e, r and t of a row by one factor,
+        because callers use their ratios, but not where t underflows. ``out`` may be ``x``.
         """
         m = self.largest(x)
         z = self.take(x, index) - m
@@ -232,6 +232,11 @@ class Backend:
         """
         e = self.scaled_exp(d)
         return e * 2.0**-64, self.total(self.xp.where(self.class_indices(e) == index, 0.0, e)) * 2.0**-64
+
+    def smallest_term(self, dtype: DType) -> float:
+        """A sum of exponentials below this for each term is inaccurate, because its terms may be subnormal."""
+        info = self.xp.finfo(dtype)
+        return 4.0 * float(info.smallest_normal) / float(info.eps)
 
     def scaled_exp(self, d: Array) -> Array:
         """2**64 exp(d) for d <= 0, as the square of 2**32 exp(d / 2).
@@ -268,9 +273,9 @@ class Backend:
     # Evaluation
 
     def for_kernels(self, *values: Any) -> Backend:
-        """The backend that evaluates functions of rows of the arrays among these values and fields of named tuples.
+        """The backend that evaluates functions of rows of the arrays among these values, in nested tuples and lists.
 
-        Nobody asks for the derivatives of these functions.
+        It writes to its own arrays where nothing can ask for derivatives of the results.
         """
         return self
 

@@ -82,11 +82,16 @@ class BlockedBackend(Backend):
         position = None if index is None else index.item()
 
         def of_part(part: slice) -> Array:
-            into = None if out is None else out[..., part]
-            e = self.exp(self.subtract(x[..., part], shift, into), into)
-            if position is not None and part.start <= position < part.stop:
-                e = self.put(e, index - part.start, 0.0)
-            return self.total(e)
+            d = self.subtract(x[..., part], shift)  # not into ``out``, which may be x
+            has_index = position is not None and part.start <= position < part.stop
+
+            def without_index(e: Array) -> Array:
+                return self.put(e, index - part.start, 0.0) if has_index else e
+
+            total = self.total(without_index(self.exp(d, None if out is None else out[..., part])))
+            if total.item() < d.shape[-1] * self.smallest_term(x.dtype):
+                total = self.total(without_index(self.scaled_exp(d))) * 2.0**-64
+            return total
 
         return self.total(self._of_parts(x, parts, of_part))
 

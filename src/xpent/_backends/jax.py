@@ -61,7 +61,7 @@ class JaxBackend(Backend):
         total, t = self.total(e), jnp.exp(z)
         # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
         # Where the sum is that small, the term at the index is the only one above 3/4.
-        is_small = total < x.shape[-1] * _small(x.dtype)
+        is_small = total < x.shape[-1] * self.smallest_term(x.dtype)
         r = jax.lax.cond(
             jnp.any(is_small),
             lambda: jnp.where(is_small, _sum_of(_small_scaled_exp, x, m) * 2.0**-64, total),
@@ -148,12 +148,6 @@ def _scatter_zero(x: Array, index: Array) -> Array:
     at_index = rows.at[jnp.arange(rows.shape[0]), jnp.reshape(index, (-1,))]
     rows = at_index.set(0.0, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
     return jnp.reshape(rows, x.shape)
-
-
-def _small(dtype: Any) -> float:
-    """A sum below this for each term loses accuracy, because terms are subnormal."""
-    info = jnp.finfo(dtype)  # type: ignore[no-untyped-call]
-    return float(info.smallest_normal) * 2.0 ** (info.nmant + 2)
 
 
 def _small_scaled_exp(x: Array, shift: Array) -> Array:

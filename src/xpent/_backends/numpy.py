@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +28,6 @@ BUFFER = 512
 
 # Entries of a product of matrices that is added to another array.
 PRODUCT = 2**20
-
-# A sum below this for each term loses accuracy, because terms are subnormal.
-SMALL = {"f": 2.0**-101, "d": 2.0**-968, "g": 0.0}
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -83,6 +81,10 @@ class NumpyBackend(BlockedBackend):
     def as_computed(self, x: Array) -> Array:
         dtype = x.dtype
         return x if dtype.kind == "f" and dtype.itemsize >= 4 else self.cast(x, self.accumulation_dtype(dtype))
+
+    @functools.cache  # noqa: B019
+    def smallest_term(self, dtype: DType) -> float:
+        return super().smallest_term(dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
         return np.zeros(shape, dtype)
@@ -162,7 +164,8 @@ class NumpyBackend(BlockedBackend):
     def _exponentials_of_rows(self, x: Array, index: Array, out: Array | None) -> tuple[Array, Array, Array, Array]:
         m = np.maximum.reduce(x, axis=-1, keepdims=True)
         z = self.take(x, index) - m
-        e = np.subtract(x, m, out=out)
+        # `_guarded` reads x, so x is not overwritten.
+        e = np.subtract(x, m, out=None if out is None or np.may_share_memory(out, x) else out)
         self.put(np.exp(e, out=e), index, 0.0)
         r, t = _guarded(self.total(e), x, m, index), np.exp(z)
         return e, r, t, self.log_ratio(r, t, z)
@@ -240,7 +243,7 @@ if hasattr(os, "register_at_fork"):
 
 def _guarded(total: Array, x: Array, shift: Array, index: Array) -> Array:
     """Sums of exp(x - shift) without the index, of which those are computed anew whose terms are subnormal."""
-    is_small = total < x.shape[-1] * SMALL[x.dtype.char]
+    is_small = total < x.shape[-1] * NUMPY.smallest_term(x.dtype)
     if np.logical_or.reduce(is_small, axis=None):
         rows = is_small[..., 0]
         e = NUMPY.put(NUMPY.scaled_exp(x[rows] - shift[rows]), index[rows], 0.0)

@@ -28,9 +28,6 @@ _KINDS = {
 # Entries of a block for each thread. Smaller blocks are limited by the interpreter, larger ones by memory bandwidth.
 BLOCK = 2**19
 
-# A sum below this for each term loses accuracy, because terms are subnormal.
-SMALL = {torch.float32: 2.0**-101, torch.float64: 2.0**-968}
-
 _NO_ERRSTATE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
@@ -67,10 +64,6 @@ class TorchBackend(Backend):
 
     def inspectable(self, x: Array) -> Array | None:
         return x if x.device.type == "cpu" and torch_private.are_plain((x,)) else None
-
-    def is_known_true(self, x: Array) -> bool:
-        data = self.inspectable(x)
-        return data is not None and bool(data.all())
 
     def all_within(self, index: Array, count: int) -> bool:
         lowest, highest = torch.aminmax(index)
@@ -232,7 +225,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         e = torch.softmax(x, -1, out=None if is_overwritten else out)
         t = e.gather(-1, index)
         r = e.scatter_(-1, index, 0.0).sum(-1, keepdim=True)
-        smallest = x.shape[-1] * SMALL[x.dtype]
+        smallest = x.shape[-1] * self.smallest_term(x.dtype)
         if x.numel() == 0 or torch.minimum(r, t).amin().item() > smallest:
             return e, r, t, torch.log1p(r / t)
         rows = ~(torch.minimum(r, t) > smallest)[..., 0]
@@ -329,7 +322,7 @@ def run_compiled(
     """``TORCH.run_kernel(...)``, compiled once for all sizes and numbers; uncompiled where that fails."""
     if (kernel, static, dtypes) not in _not_compilable:
         try:
-            found: list[Array] = _compiled(kernel, static, dtypes)(*torch_private.tree_map(_open, arguments))
+            found: list[Array] = _compiled(kernel, static, dtypes)(*torch_private.tree_map(_unspecialized, arguments))
             return found
         except torch.OutOfMemoryError:
             raise
@@ -343,7 +336,7 @@ def run_compiled(
     return EAGER.run_kernel(kernel, static, dtypes, *arguments)
 
 
-def _open(argument: Any) -> Any:
+def _unspecialized(argument: Any) -> Any:
     """An argument for which no program is specialized, neither on its sizes nor on its value."""
     if isinstance(argument, float):
         argument = torch.tensor(argument, dtype=torch.float64, device="cpu")

@@ -52,7 +52,12 @@ class _Recorded(torch.autograd.Function):
         value, residuals = call.rule.forward(call.backend, argnums, *call.arguments(tensors))
         ctx.call, ctx.argnums, ctx.count = call, argnums, len(tensors)
         ctx.gradients = residuals.gradients  # not saved: hooks may keep saved tensors, and these will be overwritten
-        ctx.save_for_backward(*tensors, *residuals.saved)
+        saved = residuals.saved
+        if not torch.compiler.is_compiling():  # callers may write to what they get, but not to views made in here
+            owned = torch_private.without_base(value)
+            saved = tuple([owned if tensor is value else tensor for tensor in saved])
+            value = owned
+        ctx.save_for_backward(*tensors, *saved)
         ctx.set_materialize_grads(False)
         return value
 
@@ -131,11 +136,11 @@ class _ForwardMode(_Transformed):
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Any) -> Any:
         call = ctx.call
-        moved = call.of_primals(tangents, lambda tangent: tangent is not None)
+        of_primals = call.of_primals(tangents, lambda tangent: tangent is not None)
         # PyTorch disables forward mode here, so an outer jvp or jacfwd would silently see a derivative of zero.
         with torch_private.forward_mode():
             tensors = [forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]  # type: ignore[no-untyped-call]
-            return _contiguous(call.rule.jvp(call.backend, tuple(moved), *call.arguments(tensors))[1])
+            return _contiguous(call.rule.jvp(call.backend, tuple(of_primals), *call.arguments(tensors))[1])
 
 
 def _contiguous(outputs: Any) -> Any:

@@ -63,6 +63,13 @@ def forward_mode() -> contextlib.AbstractContextManager[Any]:
     return enabled
 
 
+def without_base(outputs: Any) -> Any:
+    """The same tensor or tuple of tensors, none of which autograd takes for a view."""
+    if isinstance(outputs, tuple):
+        return tuple([without_base(output) for output in outputs])
+    return outputs.data if outputs._is_view() else outputs
+
+
 def keeps_graph() -> bool:
     """Whether the backward pass that is running was asked to keep its graph."""
     return torch._C._autograd._get_current_graph_task_keep_graph()

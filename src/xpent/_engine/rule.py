@@ -15,7 +15,7 @@ class Residuals(NamedTuple):
     """What the forward pass of a rule keeps for the backward pass."""
 
     saved: tuple[Array, ...] = ()
-    gradients: tuple[Array, ...] | None = None  # of a number, for each primal asked for; the cotangent multiplies them
+    gradients: tuple[Array, ...] | None = None  # of a scalar value, one for each of argnums
 
 
 @dataclass(frozen=True, eq=False)

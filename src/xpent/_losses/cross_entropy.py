@@ -56,7 +56,7 @@ class Rows(NamedTuple):
     q: Array | None  # distributions, (..., C)
     class_index: Array | None  # class indices, (..., 1)
     class_weight: Array | None  # w_t, (..., 1)
-    scale: Array | None  # 0 for an inactive row, NaN for an index out of range, (..., 1); None: that of `Shared`
+    scale: Array | None  # 0 for an inactive row, NaN for an index out of range, (..., 1); None for that of `Shared`
     cotangent: Array | None  # (..., 1)
     maximum: Array | None = None  # m and r, where the forward pass has kept them, (..., 1)
     rest: Array | None = None
@@ -118,7 +118,7 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
     results, slope = [], None
     loss = log_ratio if rows.class_weight is None else rows.class_weight * log_ratio
     if shared.z_loss is not None:
-        lse = xp.where(x_t == -math.inf, m + xp.log(s), x_t + log_ratio)
+        lse = xp.where(x_t == -math.inf, m + xp.log(s), x_t + log_ratio)  # t = 0 where s is used, so it is not scaled
         slope = 2.0 * shared.z_loss * lse  # of the z-loss with respect to lse
         loss = loss + 0.5 * slope * lse
     if static.has_loss:
@@ -141,23 +141,23 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
     x = masked_logits(backend, rows.logits, rows.mask)
     q = _smoothed_targets(backend, x, rows, shared)
     scale = shared.scale if rows.scale is None else rows.scale
+    m, first = (rows.maximum, None) if r is not None else backend.first_maximum(x)
     has_target = backend.any_of_row(q != 0.0)
-    is_active = has_target | xp.isfinite(backend.largest(x))
+    is_active: Array = has_target | xp.isfinite(m)
     if static.may_be_inactive:
         is_active = is_active & (scale != 0.0)
     is_active = None if backend.is_known_true(is_active) else is_active
     if is_active is not None:
-        x = backend.neutral_rows(x, is_active)
-
-    if r is None:
-        highest, first = backend.first_maximum(x)
-        m = finite_or_nan(highest)
-        d = backend.subtract(x, m)
-        e, r = backend.exp_and_rest(d, first, out) if 0 in static.argnums else (None, backend.rest_sum(x, m, first, d))
-    else:
-        m = rows.maximum
-        d = backend.subtract(x, m)
+        x, m = backend.neutral_rows(x, is_active), xp.where(is_active, m, 0.0)
+    m = finite_or_nan(m)
+    d = backend.subtract(x, m)
+    e = None
+    if r is not None:
         e = backend.exp(d, out) if 0 in static.argnums else None
+    elif 0 in static.argnums:
+        e, r = backend.exp_and_rest(d, first, out)
+    else:
+        r = backend.rest_sum(x, m, first, d)
     s, log_s = 1.0 + r, xp.log1p(r)
 
     slope: Scale | None = None  # of the z-loss with respect to lse
@@ -224,11 +224,11 @@ def prepare(
     of_targets = target_rows(backend, targets, tuple(logits.shape), dtype, constants, options)
     is_mean_of_weights = reduction == "mean" and normalizer is None
     has_weights = of_targets.sample_weight is not None or constants.class_weight is not None
-    row_weight = None
+    needs_weights = is_mean_of_weights and has_weights
     if normalizer is not None and backend.is_array(normalizer):
-        normalizer = backend.cast(normalizer, dtype)
-        row_weight = row_weights(backend, of_targets, targets, dtype, constants.class_weight, axes)
-    elif is_mean_of_weights and has_weights:
+        normalizer, needs_weights = backend.cast(normalizer, dtype), True
+    row_weight = None
+    if needs_weights:
         row_weight = row_weights(backend, of_targets, targets, dtype, constants.class_weight, axes)
     count = math.prod(logits.shape) // class_count(logits.shape, axes) if reduction == "mean" else 1
     divisor = denominator(backend, row_weight, count, logits, reduction, normalizer)

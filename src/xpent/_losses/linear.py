@@ -7,8 +7,8 @@ logits times the slope of the softcap,
     slope = 1 / cosh(r / c)**2 = 4 e / (1 + e)**2    with e = exp(-2 |r / c|)
     dX = G W    dW = G^T X    db = sum over rows of G
 
-For each block of rows the logits are computed, overwritten with their gradient if the library writes to arrays, and
-dropped, so that all of them never exist at once.
+For each block of rows the logits are computed, their memory is reused for their gradient if arrays can be written to,
+and both are dropped, so that all logits never exist at once.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Constants(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a compiled program depends on."""
+    """Hashable options, on which compiled programs are specialized."""
 
     ignore_index: int | None
     is_checked: bool
     reduction: str
     block_size: int | None
     argnums: Argnums = ()
-    rounds_gradients: bool = False  # to the dtypes of the primals, else they have the dtype computed in
+    rounds_gradients: bool = False  # read for the loss of logits only: sums over rows are rounded at the end
 
 
 class Layer(NamedTuple):

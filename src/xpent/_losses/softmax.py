@@ -26,12 +26,12 @@ class Constants(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a compiled program depends on."""
+    """Hashable options, on which compiled programs are specialized."""
 
     axes: Axes
     keepdims: bool = True
     argnums: Argnums = ()
-    rounds_gradients: bool = True  # to the dtypes of the primals, as they always are here
+    rounds_gradients: bool = True  # read for losses only: softmax always has the dtype of the logits
 
 
 class Rows(NamedTuple):
@@ -165,8 +165,8 @@ def _rule(
 ) -> Rule:
     """A rule for arrays of any layout from functions of rows.
 
-    The residual of the forward pass is the value, in the field of `Rows` that is named, or "statistics" for a value
-    that has one entry for a row.
+    ``residual`` names the field of `Rows` that holds the value in the backward pass; "statistics" means that the value
+    has one entry per row, and that m and r are kept instead.
     """
     reduces = residual == "statistics"
 

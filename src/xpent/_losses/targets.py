@@ -25,7 +25,7 @@ class Constants(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a compiled program depends on."""
+    """Hashable options, on which compiled programs are specialized."""
 
     axes: Axes
     ignore_index: int | None
@@ -76,7 +76,7 @@ def target_rows(
         sample = xp.where(ignored, 0.0, xp.ones_like(index, dtype=dtype) if sample is None else sample)
     if weight is not None:
         weight = backend.gather(backend.cast(weight, dtype), index)
-        weight = weight if in_range is None else xp.where(in_range, weight, 0.0)
+        weight = weight if in_range is None else xp.where(in_range, weight, 1.0)
     return TargetRows(index, weight, sample, None if options.is_checked else is_valid)
 
 
