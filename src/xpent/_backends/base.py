@@ -252,8 +252,7 @@ class Backend:
 
     def softmax(self, x: Array, out: Array | None = None) -> Array:
         """exp(x - m) / sum exp(x - m), where m is the maximum of each row; rows without a finite one are NaN."""
-        m = self.largest(x)
-        e = self.exp(self.subtract(x, m + 0.0 * m, out), out)
+        e = self.exp(self.subtract(x, self.largest(x), out), out)
         return self.divide(e, self.total(e))
 
     # Matrices
