@@ -278,6 +278,10 @@ class Backend:
         """
         return self
 
+    def keeps_gradients(self) -> bool:
+        """Whether a forward pass may keep the gradients that it computes, where the library does not differentiate."""
+        return True
+
     def block_entries(self, x: Array) -> int | None:
         """Entries of ``x`` that one thread computes at a time, None if all at once."""
         return None

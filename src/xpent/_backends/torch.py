@@ -173,6 +173,10 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
     def for_kernels(self, *values: Any) -> Backend:
         return self
 
+    def keeps_gradients(self) -> bool:
+        # Checkpointing and offloading use hooks to hold fewer tensors, and do not see these.
+        return not torch_private.has_saved_tensors_hooks()
+
     def block_entries(self, x: Array) -> int:
         return BLOCK * torch.get_num_threads() if x.device.type == "cpu" else sys.maxsize
 

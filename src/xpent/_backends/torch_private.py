@@ -63,6 +63,11 @@ def forward_mode() -> contextlib.AbstractContextManager[Any]:
     return enabled
 
 
+def has_saved_tensors_hooks() -> bool:
+    """Whether hooks for saved tensors are active, as they are in activation checkpointing."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
 def without_base(outputs: Any) -> Any:
     """The same tensor or tuple of tensors, none of which autograd takes for a view."""
     if isinstance(outputs, tuple):

@@ -331,7 +331,7 @@ def _forward(
     # A gradient that is rounded to half precision is of use only if its cotangent turns out to be 1, which costs a
     # transfer to find out on a GPU.
     is_useful = not is_rounded or kernels.inspectable(logits) is not None
-    if options.reduction == "none" or argnums != (0,) or not is_useful:
+    if options.reduction == "none" or argnums != (0,) or not is_useful or not kernels.keeps_gradients():
         return _loss(kernels, primals, constants, options), Residuals()
     options = options._replace(argnums=argnums, rounds_gradients=True)
     loss, gradients, _ = evaluate(kernels, primals, constants, options)

@@ -290,7 +290,8 @@ def _forward(
     backend: Backend, argnums: Argnums, primals: Primals, constants: Constants, options: Options
 ) -> tuple[Array, Residuals]:
     kernels = backend.for_kernels(primals, constants)
-    if options.reduction == "none" or TARGETS in argnums or kernels.differentiates:
+    is_kept = options.reduction != "none" and TARGETS not in argnums and kernels.keeps_gradients()
+    if kernels.differentiates or not is_kept:
         return _loss(backend, primals, constants, options), Residuals()
     loss, *gradients = evaluate(kernels, primals, constants, options._replace(argnums=argnums))
     return loss, Residuals(gradients=tuple(gradients))
