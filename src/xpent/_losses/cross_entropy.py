@@ -416,31 +416,23 @@ def _hessian_product(
     q = _smoothed_targets(backend, x, rows, problem.shared)
     has_target = backend.any_of_row(q != 0.0)
     is_finite = xp.isfinite(backend.largest(x))
-    conditions = []
-    if rows.class_index is None or rows.class_weight is not None:
-        conditions.append(has_target | is_finite if rows.class_index is None else has_target)
+    is_active = has_target if rows.class_weight is not None else has_target | is_finite
     if problem.sample_weight is not None:
-        conditions.append(scale != 0.0)
-
-    def zero_inactive(y: Array) -> Array:
-        for is_active in conditions:
-            y = xp.where(is_active, y, 0.0)
-        return y
-
-    x, q, scale = zero_inactive(x), zero_inactive(q), zero_inactive(scale)
+        is_active = is_active & (scale != 0.0)
+    x, q, scale = (xp.where(is_active, y, 0.0) for y in (x, q, scale))
     # A logit has a gradient if its class is unmasked or has a target, or if the row is NaN.
-    has_gradient = (x != -math.inf) | (q != 0.0) | ~is_finite
+    has_gradient = is_active & ((x != -math.inf) | (q != 0.0) | ~is_finite)
 
     def tangent_rows(tangent: Array | None) -> Array:
         zeros = xp.zeros_like(x)
-        return zeros if tangent is None else zero_inactive(to_rows(backend, backend.cast(tangent, x.dtype), axes))
+        return zeros if tangent is None else to_rows(backend, backend.cast(tangent, x.dtype), axes)
 
-    u, d = xp.where(has_gradient, tangent_rows(tangents[0]), 0.0), tangent_rows(tangents[1])
+    u, d = xp.where(has_gradient, tangent_rows(tangents[0]), 0.0), xp.where(is_active, tangent_rows(tangents[1]), 0.0)
     p, b = softmax_of_rows(backend, x), slope * d
     deviation = centered(backend, u, p)
     curvature, level = backend.total(q), backend.total(b)
     if constants.z_loss is not None:
-        z = constants.z_loss * zero_inactive(backend.cast(has_target, x.dtype))
+        z = constants.z_loss * backend.cast(is_active & has_target, x.dtype)
         curvature = curvature + 2.0 * z * logsumexp_of_rows(backend, x)
         level = level + 2.0 * z * backend.total(p * u)
     products = [
@@ -448,7 +440,7 @@ def _hessian_product(
         -scale * slope * deviation,
     ]
     if problem.depends_on_targets:
-        change_of_denominator = zero_inactive(_denominator_slope(backend, problem, targets, constants, axes))
+        change_of_denominator = xp.where(is_active, _denominator_slope(backend, problem, targets, constants, axes), 0.0)
         both = options._replace(argnums=(0, 1))
         _, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, both)
         growth = xp.sum(change_of_denominator * d) / problem.denominator
