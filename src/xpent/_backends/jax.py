@@ -20,7 +20,7 @@ PRODUCT = 2**20
 class JaxBackend(Backend):
     """JAX arrays, concrete or traced."""
 
-    has_devices = False  # JAX moves what it may move, and tracers have no device
+    has_devices = False  # JAX transfers arrays itself, and tracers have no device
     differentiates = True
     transposes_jvp = True
     block_logits = 3 * 2**21  # XLA keeps three arrays of a block where others keep one
@@ -108,7 +108,7 @@ class JaxBackend(Backend):
         return add(count * rows, rest, total) if rest else total
 
     def loop(self, function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
-        # A loop that remains one when it is compiled, and that keeps nothing of its blocks for the backward pass.
+        # scan stays a loop when compiled; checkpoint keeps no array of a block for the backward pass.
         step = jax.checkpoint(lambda sums, block: function(sums, *block))
         sums = [_varying(total, *arrays) for total in sums]
         count, rest = divmod(arrays[0].shape[0], rows)

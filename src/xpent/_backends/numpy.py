@@ -242,7 +242,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _guarded(total: Array, x: Array, shift: Array, index: Array) -> Array:
-    """Sums of exp(x - shift) without the index, of which those are computed anew whose terms are subnormal."""
+    """Sums of exp(x - shift) without the index; those whose terms are subnormal are computed again."""
     is_small = total < x.shape[-1] * NUMPY.smallest_term(x.dtype)
     if np.logical_or.reduce(is_small, axis=None):
         rows = is_small[..., 0]

@@ -193,7 +193,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return torch.from_numpy(numpy.empty(size, dtype="u1")).view(dtype).reshape(shape)
 
     def first_maximum(self, x: Array) -> tuple[Array, Array | None]:
-        # Outside of parts of long rows, finding the index takes longer than all else.
+        # argmax takes longer than everything else for whole rows, which do not need the index.
         return super().first_maximum(x) if self.parts(x) is not None else TorchBackend.first_maximum(self, x)
 
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
@@ -294,7 +294,7 @@ def _tensors_among(values: Sequence[Any]) -> list[torch.Tensor]:
 
 
 def _guarded_rest(rest: torch.Tensor, x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """Sums of exp(x - shift) less 1, of which those are computed anew that lose digits, without the largest term."""
+    """Sums of exp(x - shift) less 1; those that lost digits are computed again, without the largest term."""
     is_exact = rest >= 0.5
     if rest.numel() and not is_exact.all():
         rows = ~is_exact[..., 0]
@@ -330,7 +330,7 @@ def run_compiled(
             return found
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # of many types; what is no fault of the compiler is raised again below
+        except Exception as error:  # the type varies; errors that are not the compiler's are raised again below
             _not_compilable.add((kernel, static, dtypes))
             warnings.warn(
                 f"torch.compile failed, so xpent runs uncompiled; unset XPENT_COMPILE to avoid the attempt: {error}",
