@@ -52,15 +52,6 @@ def _is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))
 
 
-def arrays_among(**values: Any) -> dict[str, Array]:
-    """The values that are not numbers, strings or None."""
-    return {
-        name: value
-        for name, value in values.items()
-        if type(value) is not float and value is not None and not isinstance(value, numbers.Real | str)
-    }
-
-
 def check_number(name: str, value: Any, lowest: float, highest: float) -> float:
     """A Python number in [lowest, highest]."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -77,7 +68,7 @@ def check_number_or_array(
     backend: Backend, name: str, value: Any, like: Array, lowest: float, highest: float
 ) -> Array | float:
     """A Python number or an array of shape (), in [lowest, highest] if its value can be inspected."""
-    if not arrays_among(value=value):
+    if not backend.is_array(value):
         return check_number(name, value, lowest, highest)
     check_weights(backend, name, value, (), "a number")
     data = backend.inspectable(value)
@@ -149,7 +140,7 @@ def _check_normalizer(
         return None
     if reduction == "none":
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
-    if not arrays_among(normalizer=normalizer):
+    if not backend.is_array(normalizer):
         return backend.scalar(check_number("normalizer", normalizer, math.ulp(0.0), float_info.max), like)
     check_weights(backend, "normalizer", normalizer, (), "a number")
     return normalizer

@@ -6,7 +6,6 @@ from typing import Literal
 
 from xpent._arguments import (
     Axis,
-    arrays_among,
     check_block_size,
     check_layer,
     check_logits,
@@ -286,10 +285,10 @@ def cross_entropy(
     >>> xpent.cross_entropy(logits, np.asarray([3, 1]), reduction="none").round(8)
     array([ 0.14507794, 17.01904505])
     """
-    scalars = arrays_among(label_smoothing=label_smoothing, z_loss=z_loss, normalizer=normalizer)
     backend = backend_of(
         {"logits": logits, "targets": targets},
-        {"class_weight": class_weight, "sample_weight": sample_weight, "where": where, **scalars},
+        {"class_weight": class_weight, "sample_weight": sample_weight, "where": where},
+        {"label_smoothing": label_smoothing, "z_loss": z_loss, "normalizer": normalizer},
     )
     axes = check_logits(backend, logits, axis, where, "logits")
     options, numbers = check_loss(
@@ -402,10 +401,10 @@ def linear_cross_entropy(
     array([[ 0.04742587,  0.09485175],
            [-0.04742587, -0.09485175]])
     """
-    scalars = arrays_among(softcap=softcap, label_smoothing=label_smoothing, z_loss=z_loss, normalizer=normalizer)
     backend = backend_of(
         {"features": features, "weight": weight, "targets": targets},
-        {"bias": bias, "class_weight": class_weight, "sample_weight": sample_weight, **scalars},
+        {"bias": bias, "class_weight": class_weight, "sample_weight": sample_weight},
+        {"softcap": softcap, "label_smoothing": label_smoothing, "z_loss": z_loss, "normalizer": normalizer},
     )
     check_layer(backend, features, weight, bias)
     loss_options, numbers = check_loss(

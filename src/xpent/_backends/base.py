@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -59,9 +60,10 @@ class Backend:
         """The device of an array, None where the library places arrays itself."""
         return array_api_compat.device(x)
 
-    def is_array(self, value: Any) -> bool:
-        """Whether the value of an option is an array rather than a number, a string or None."""
-        return hasattr(value, "dtype") and hasattr(value, "shape")
+    @staticmethod
+    def is_array(value: Any) -> bool:
+        """Whether the value of an option is meant as an array rather than a number, a string or None."""
+        return value is not None and type(value) is not float and not isinstance(value, numbers.Real | str)
 
     def inspectable(self, x: Array) -> Array | None:
         """An array with the same data if looking at it costs no transfer and no compilation, else None."""
@@ -101,6 +103,10 @@ class Backend:
     def scalar(self, number: float, like: Array) -> Array | float:
         """A number that differs from call to call, as an array where a compiler would take it for a constant."""
         return number
+
+    def operand(self, x: Array | float, like: Array) -> Array | float:
+        """A number in the form that is multiplied fastest by arrays computed from another, arrays as they are."""
+        return x
 
     def static_int(self, index: int) -> int:
         """The same non-negative int, as a constant of what is compiled."""

@@ -20,6 +20,8 @@ class BlockedBackend(Backend):
 
     def parts(self, x: Array) -> list[slice] | None:
         """The parts of a single row that is longer than a block, None for other arrays."""
+        if x.ndim > 1 and x.shape[-2] > 1:
+            return None
         length, entries = x.shape[-1], self.block_entries(x)
         if entries is None or length <= entries or math.prod(x.shape) != length:
             return None

@@ -126,12 +126,12 @@ class NumpyBackend(BlockedBackend):
 
     def take(self, x: Array, index: Array) -> Array:
         if x.ndim == 2:
-            return x[np.arange(len(x))[:, None], index]
+            return x[_row_numbers(len(x)), index]
         return np.take_along_axis(x, index, -1)
 
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
         if x.ndim == 2:
-            x[np.arange(len(x))[:, None], index] = value
+            x[_row_numbers(len(x)), index] = value
         else:
             np.put_along_axis(x, index, value, -1)
         return x
@@ -206,6 +206,11 @@ class NumpyBackend(BlockedBackend):
         for i in range(0, a.shape[0], step):
             total[i : i + step] += np.matmul(a[i : i + step], b)
         return total
+
+
+@functools.lru_cache(maxsize=8)
+def _row_numbers(count: int) -> Array:
+    return np.arange(count)[:, None]
 
 
 @contextlib.contextmanager

@@ -15,8 +15,14 @@ _by_type: dict[type, Backend] = {}
 _by_namespace: dict[ModuleType, Backend] = {}
 
 
-def backend_of(required: dict[str, Array], optional: dict[str, Array | None] | None = None) -> Backend:
-    """The backend that all the arrays have in common, on one device; optional ones may be None.
+def backend_of(
+    required: dict[str, Array],
+    optional: dict[str, Array | None] | None = None,
+    scalars: dict[str, Array | float | None] | None = None,
+) -> Backend:
+    """The backend that all the arrays have in common, on one device.
+
+    Optional arrays may be None, and scalars may also be numbers.
 
     Raises
     ------
@@ -26,14 +32,18 @@ def backend_of(required: dict[str, Array], optional: dict[str, Array | None] | N
         If arrays are on different devices.
     """
     arrays = required
-    if optional is not None:
-        arrays = {**required, **{name: array for name, array in optional.items() if array is not None}}
-    backend: Backend | None = None
+    for name, array in (optional or {}).items():
+        if array is not None:
+            arrays = {**arrays, name: array}
+    for name, value in (scalars or {}).items():
+        if Backend.is_array(value):
+            arrays = {**arrays, name: value}
+    backend = of_torch = None
     device: Any = None
     torch = sys.modules.get("torch")
     for name, array in arrays.items():
         if torch is not None and isinstance(array, torch.Tensor):
-            of_array = _torch()
+            of_array = of_torch = of_torch or _torch()
         else:
             of_array = _by_type.get(type(array)) or _find(name, array)
         if backend is None:

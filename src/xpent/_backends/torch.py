@@ -63,7 +63,7 @@ class TorchBackend(Backend):
         return x.device
 
     def inspectable(self, x: Array) -> Array | None:
-        return x if x.device.type == "cpu" and torch_private.are_plain((x,)) else None
+        return x if x.is_cpu and torch_private.are_plain((x,)) else None
 
     def all_within(self, index: Array, count: int) -> bool:
         lowest, highest = torch.aminmax(index)
@@ -148,7 +148,7 @@ class TorchBackend(Backend):
 
     def _sum_of_many(self, x: Array) -> Array:
         # Code compiled for a CPU adds terms one by one: in float32, the sum of 128256 is wrong by up to 340 u.
-        if x.dtype != torch.float32 or x.device.type != "cpu" or not torch.compiler.is_compiling():
+        if x.dtype != torch.float32 or not x.is_cpu or not torch.compiler.is_compiling():
             return x.sum(-1, keepdim=True)
         return x.sum(-1, keepdim=True, dtype=torch.float64).to(torch.float32)
 
@@ -178,7 +178,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return not torch_private.has_saved_tensors_hooks()
 
     def block_entries(self, x: Array) -> int:
-        return BLOCK * torch.get_num_threads() if x.device.type == "cpu" else sys.maxsize
+        return BLOCK * torch.get_num_threads() if x.is_cpu else sys.maxsize
 
     def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
         """A tensor to be written to, large ones on a CPU in memory of NumPy.
@@ -188,9 +188,12 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         """
         size = math.prod(shape) * dtype.itemsize
         numpy = sys.modules.get("numpy")
-        if like.device.type != "cpu" or size < 2**22 or numpy is None:
+        if not like.is_cpu or size < 2**22 or numpy is None:
             return torch.empty(shape, dtype=dtype, device=like.device)
         return torch.from_numpy(numpy.empty(size, dtype="u1")).view(dtype).reshape(shape)
+
+    def operand(self, x: Array | float, like: Array) -> Array | float:
+        return _scalar(x, self.accumulation_dtype(like.dtype)) if isinstance(x, float) else x
 
     def first_maximum(self, x: Array) -> tuple[Array, Array | None]:
         # argmax takes longer than everything else for whole rows, which do not need the index.
@@ -200,7 +203,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return x.scatter_(-1, index, value)
 
     def zero_rows(self, x: Array, is_active: Array) -> Array:
-        if x.device.type == "cpu":
+        if x.is_cpu:
             x[~is_active[..., 0]] = 0.0
             return x
         return x.masked_fill_(~is_active, 0.0)
@@ -221,7 +224,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return torch.exp(x, out=out)
 
     def _exponentials_of_rows(self, x: Array, index: Array, out: Array | None) -> tuple[Array, Array, Array, Array]:
-        if x.device.type != "cpu":
+        if not x.is_cpu:
             return TorchBackend.exponentials(self, x, index)
         # The kernel of softmax takes half as long as subtraction and exp. Its sums may be inaccurate, but they divide
         # all terms of a row alike, and these are added up anew here.
@@ -243,19 +246,19 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return e, r, t, log_ratio
 
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
-        if d.device.type != "cpu":
+        if not d.is_cpu:
             return super().exp_and_rest(d, index, out)
         e = torch.exp(d, out=out)
         return e, _guarded_rest(e.sum(-1, keepdim=True).sub_(1.0), d, torch.zeros_like(d[..., :1]))
 
     def rest_sum(self, x: Array, shift: Array, index: Array | None, d: Array | None = None) -> Array:
-        if x.device.type != "cpu" or self.parts(x) is not None:
+        if not x.is_cpu or self.parts(x) is not None:
             return super().rest_sum(x, shift, index, d)
         p = torch.softmax(x, -1)  # takes half as long as exp
         return _guarded_rest(p.sum(-1, keepdim=True).div_(p.amax(-1, keepdim=True)).sub_(1.0), x, shift)
 
     def softmax(self, x: Array, out: Array | None = None) -> Array:
-        if x.device.type != "cpu" or self.parts(x) is not None:
+        if not x.is_cpu or self.parts(x) is not None:
             return super().softmax(x, out)
         p = torch.softmax(x, -1, out=out)
         return p.div_(p.sum(-1, keepdim=True))  # the sums of the kernel may be inaccurate
@@ -282,10 +285,18 @@ class FusedTorchBackend(EagerTorchBackend):
 TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
 
 
+@functools.lru_cache(maxsize=256)
+def _scalar(number: float, dtype: torch.dtype) -> torch.Tensor:
+    """A number on the CPU, from which PyTorch computes with tensors of any device in half the time."""
+    return torch.scalar_tensor(number, dtype=dtype, device="cpu")
+
+
 def _tensors_among(values: Sequence[Any]) -> list[torch.Tensor]:
     """The tensors in nested tuples and lists."""
     found: list[torch.Tensor] = []
     for value in values:
+        if value is None:
+            continue
         if isinstance(value, torch.Tensor):
             found.append(value)
         elif isinstance(value, tuple | list):

@@ -36,6 +36,8 @@ class _Call:
 
     def of_primals(self, flags: Sequence[Any], is_asked: Callable[[Any], bool]) -> Sequence[Any]:
         """The flags of the primals; an error if the derivative with respect to a constant is asked for."""
+        if not self.positions:
+            return flags
         for position, flag in zip(self.positions, flags[self.primal_count :], strict=True):
             if is_asked(flag):
                 name = self.constants._fields[position]
@@ -65,7 +67,7 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
         call, argnums, count, gradients = ctx.call, ctx.argnums, ctx.count, ctx.gradients
         saved = ctx.saved_tensors  # once, since checkpointing recomputes them at each access
-        if all(cotangent is None for cotangent in cotangents):
+        if not [cotangent for cotangent in cotangents if cotangent is not None]:
             return (None,) * (1 + count)
         call.of_primals(ctx.needs_input_grad[1:], bool)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -80,15 +82,15 @@ class _Recorded(torch.autograd.Function):
                 arguments = call.arguments(saved[:count])
                 found = call.rule.backward(call.backend, saved[count:], cotangents, argnums, *arguments)
             else:
-                found = [gradient.to(saved[i].dtype) for i, gradient in zip(argnums, found, strict=True)]
+                found = [call.backend.cast(y, saved[i].dtype) for i, y in zip(argnums, found, strict=True)]
         by_position = dict(zip(argnums, found, strict=True))
         return (None, *[by_position.get(i) for i in range(count)])
 
 
 def _scaled(gradients: Sequence[torch.Tensor], factor: torch.Tensor, is_kept: bool) -> Sequence[torch.Tensor] | None:
     """Gradients times a number, in place unless they are kept; None if half precision would be rounded twice."""
-    is_eager = torch_private.are_eager((factor, *gradients))
-    number = factor.item() if is_eager and factor.device.type == "cpu" else math.nan
+    is_eager = torch_private.are_eager((factor,))
+    number = factor.item() if is_eager and factor.is_cpu else math.nan
     if number == 1.0:  # as in loss.backward()
         return [gradient.clone() for gradient in gradients] if is_kept else gradients
     # The range of bfloat16 is that of float32, so that powers of two scale it exactly.

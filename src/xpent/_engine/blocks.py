@@ -61,11 +61,11 @@ def map_rows(
     kernels = backend.for_kernels(arrays, shared)
     indices = block_indices(kernels, x, axes)
     if indices is None:
-        rows = type(arrays)(*[a if a is None else field_as_rows(backend, a, axes, ndim) for a in arrays])
+        rows = type(arrays)(*[a if a is None else field_as_rows(kernels, a, axes, ndim) for a in arrays])
         dtypes = tuple([dtype for _, dtype in outputs])
         found = kernels.run_kernel(kernel, static, dtypes, rows, shared, x if overwrites else None)
         return [
-            from_rows(backend, y, axes, shape) if len(shape) == ndim else backend.without_class_axis(y)
+            from_rows(kernels, y, axes, shape) if len(shape) == ndim else kernels.without_class_axis(y)
             for y, (shape, _) in zip(found, outputs, strict=True)
         ]
 

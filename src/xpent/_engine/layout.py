@@ -72,4 +72,6 @@ def keep_axes(backend: Backend, x: Array, axes: Axes) -> Array:
 
 def field_as_rows(backend: Backend, x: Array, axes: Axes, ndim: int) -> Array:
     """An array as rows: (..., C) if it has all ``ndim`` axes, (..., 1) if it has no class axes."""
-    return to_rows(backend, x, axes) if x.ndim == ndim else backend.with_class_axis(x)
+    if x.ndim != ndim:
+        return backend.with_class_axis(x)
+    return backend.contiguous(x) if axes == (ndim - 1,) else to_rows(backend, x, axes)

@@ -126,11 +126,12 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
     if e is not None:
         scale = _times_cotangents(scale, rows, shared)
         factor = (scale if rows.class_weight is None else scale * rows.class_weight) / s
-        at_target = -factor * r
-        if slope is not None:
+        if slope is None:
+            results.append(backend.multiply(backend.put(e, index, -r), factor))
+        else:
             factor_of_z_loss = scale * slope / s
-            factor, at_target = factor + factor_of_z_loss, at_target + factor_of_z_loss * t
-        results.append(backend.put(backend.multiply(e, factor), index, at_target))
+            at_target = factor_of_z_loss * t - factor * r
+            results.append(backend.put(backend.multiply(e, factor + factor_of_z_loss), index, at_target))
     if is_active is not None:
         results = [backend.zero_rows(y, is_active) for y in results]
     return [*results, m, r] if static.has_statistics else results
@@ -225,7 +226,7 @@ def prepare(
     is_mean_of_weights = reduction == "mean" and normalizer is None
     has_weights = of_targets.sample_weight is not None or constants.class_weight is not None
     needs_weights = is_mean_of_weights and has_weights
-    if normalizer is not None and backend.is_array(normalizer):
+    if normalizer is not None and not isinstance(normalizer, float):
         normalizer, needs_weights = backend.cast(normalizer, dtype), True
     row_weight = None
     if needs_weights:
@@ -252,7 +253,7 @@ def prepare(
         constants.class_weight,
         constants.label_smoothing,
         constants.z_loss,
-        1.0 / divisor,
+        backend.operand(1.0 / divisor, logits),
         cotangent if is_reduced else None,
     )
     depends_on_targets = is_mean_of_weights and constants.class_weight is not None and index is None
@@ -264,38 +265,41 @@ def evaluate(
     primals: tuple[Array, Array],
     constants: Constants,
     options: Options,
+    argnums: Argnums = (),
     cotangent: Array | None = None,
     *,
+    rounds_gradients: bool = False,
     statistics: tuple[Array, ...] = (),
     keeps_statistics: bool = False,
 ) -> tuple[Array | None, list[Array], tuple[Array, ...]]:
-    """The loss, its gradients at the positions ``options.argnums``, and m and r of the rows if they are to be kept.
+    """The loss, its gradients at the positions ``argnums``, and m and r of the rows if they are to be kept.
 
-    With a cotangent of the loss, the gradients are multiplied by it and have the dtypes of the primals. With statistics
-    from a previous call, the loss is None if it is not needed.
+    With a cotangent of the loss, the gradients are multiplied by it and have the dtypes of the primals, as they have if
+    they are to be rounded. With statistics from a previous call, the loss is None if it is not needed.
     """
     logits, targets = primals
+    backend = backend.for_kernels(primals, constants, cotangent, statistics)
     problem = prepare(backend, primals, constants, options, cotangent, statistics)
-    argnums, axes = tuple(sorted(options.argnums)), options.axes
+    positions, axes = tuple(sorted(argnums)), options.axes
     batch, dtype = batch_shape(logits.shape, axes), backend.accumulation_dtype(logits.dtype)
     corrects = 1 in argnums and problem.depends_on_targets
     has_loss = len(statistics) == 0 or corrects
-    static = Static(argnums, problem.sample_weight is not None, has_loss, keeps_statistics)
+    static = Static(positions, problem.sample_weight is not None, has_loss, keeps_statistics)
     outputs = [(batch, dtype)] if has_loss else []
-    for i in argnums:
-        is_final = (cotangent is not None or options.rounds_gradients) and not (i == 1 and corrects)
+    for i in positions:
+        is_final = (cotangent is not None or rounds_gradients) and not (i == 1 and corrects)
         outputs.append((tuple(logits.shape), primals[i].dtype if is_final else dtype))
     outputs += [(batch, dtype)] * 2 if keeps_statistics else []
     found = map_rows(backend, losses_and_gradients, static, problem.rows, problem.shared, axes, outputs)
     loss = found.pop(0) if has_loss else None
     if loss is not None and options.reduction != "none":
         loss = backend.sum_all(loss)
-    gradients = dict(zip(argnums, found, strict=False))
+    gradients = dict(zip(positions, found, strict=False))
     if corrects:
         growth = loss * _denominator_slope(backend, problem, targets, constants, axes) / problem.denominator
         growth = from_rows(backend, growth, axes, targets.shape)
         gradients[1] = gradients[1] - (growth if cotangent is None else cotangent * growth)
-    return loss, list(map(gradients.__getitem__, options.argnums)), tuple(found[len(argnums) :])
+    return loss, [gradients[i] for i in argnums], tuple(found[len(positions) :])
 
 
 def _denominator_slope(backend: Backend, problem: Problem, targets: Array, constants: Constants, axes: Axes) -> Array:
@@ -316,7 +320,8 @@ def _loss(backend: Backend, primals: tuple[Array, Array], constants: Constants, 
 def _loss_and_gradients(
     backend: Backend, primals: tuple[Array, Array], constants: Constants, options: Options
 ) -> tuple[Array, ...]:
-    loss, gradients, _ = evaluate(backend, primals, constants, options)
+    rounds = options.rounds_gradients
+    loss, gradients, _ = evaluate(backend, primals, constants, options, options.argnums, rounds_gradients=rounds)
     return (loss, *gradients)
 
 
@@ -333,8 +338,7 @@ def _forward(
     is_useful = not is_rounded or kernels.inspectable(logits) is not None
     if options.reduction == "none" or argnums != (0,) or not is_useful or not kernels.keeps_gradients():
         return _loss(kernels, primals, constants, options), Residuals()
-    options = options._replace(argnums=argnums, rounds_gradients=True)
-    loss, gradients, _ = evaluate(kernels, primals, constants, options)
+    loss, gradients, _ = evaluate(kernels, primals, constants, options, argnums, rounds_gradients=True)
     return loss, Residuals(gradients=tuple(gradients))
 
 
@@ -347,8 +351,7 @@ def _backward(
     constants: Constants,
     options: Options,
 ) -> tuple[Array, ...]:
-    options = options._replace(argnums=argnums)
-    _, found, _ = evaluate(backend, primals, constants, options, cotangents[0], statistics=saved)
+    _, found, _ = evaluate(backend, primals, constants, options, argnums, cotangents[0], statistics=saved)
     return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, found, strict=True)])
 
 

@@ -196,8 +196,8 @@ def evaluate(
     if TARGETS in argnums:
         raw = whole_logits(backend, layer.x, layer)
         logits = cap(backend, raw, layer.softcap)
-        both = layer.options._replace(argnums=(0, 1))
-        loss, found, _ = cross_entropy.evaluate(backend, (logits, layer.targets), layer.constants, both, cotangent)
+        both = (logits, layer.targets)
+        loss, found, _ = cross_entropy.evaluate(backend, both, layer.constants, layer.options, (0, 1), cotangent)
         gradients = gradients_of_layer(backend, layer, raw, found, argnums)
         return _with_batch(backend, loss, primals, options), *_shaped(backend, gradients, argnums, primals)
     xp, x, weight = backend.xp, layer.x, layer.weight

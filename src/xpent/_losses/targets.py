@@ -114,7 +114,7 @@ def denominator(
     xp = backend.xp
     if normalizer is None and reduction != "mean":
         return 1.0
-    if normalizer is not None and (row_weight is None or not backend.is_array(normalizer)):
+    if normalizer is not None and (row_weight is None or isinstance(normalizer, float)):
         return normalizer
     if row_weight is None:
         return backend.scalar(count or math.inf, like)
