@@ -12,10 +12,10 @@ from xpent._arguments import (
     check_loss,
     check_softcap,
 )
-from xpent._backends.base import Array
 from xpent._backends.registry import backend_of
 from xpent._engine.call import Call, differentiable
 from xpent._engine.layout import to_rows
+from xpent._engine.types import Array, ArrayT
 from xpent._losses import linear
 from xpent._losses import softmax as rules
 from xpent._losses import targets as loss
@@ -25,7 +25,7 @@ from xpent._losses.softmax import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, softmax_of_ro
 
 
 @differentiable
-def softmax(x: Array, /, *, axis: Axis = -1, where: Array | None = None) -> Call:
+def softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) -> Call:
     """Softmax, the probabilities p_j = exp(x_j) / sum_k exp(x_k).
 
     Parameters
@@ -68,7 +68,7 @@ def softmax(x: Array, /, *, axis: Axis = -1, where: Array | None = None) -> Call
 
 
 @differentiable
-def log_softmax(x: Array, /, *, axis: Axis = -1, where: Array | None = None) -> Call:
+def log_softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) -> Call:
     """Logarithm of softmax, log p_j = x_j - log sum_k exp(x_k), in nats.
 
     Parameters
@@ -112,7 +112,7 @@ def log_softmax(x: Array, /, *, axis: Axis = -1, where: Array | None = None) -> 
 
 
 @differentiable
-def logsumexp(x: Array, /, *, axis: Axis = -1, keepdims: bool = False, where: Array | None = None) -> Call:
+def logsumexp(x: ArrayT, /, *, axis: Axis = -1, keepdims: bool = False, where: Array | None = None) -> Call:
     """Logarithm of a sum of exponentials, log sum_j exp(x_j), in nats.
 
     Parameters
@@ -159,7 +159,7 @@ def logsumexp(x: Array, /, *, axis: Axis = -1, keepdims: bool = False, where: Ar
     return Call(backend, LOGSUMEXP, (x,), rules.Constants(where), options, len(axes) == x.ndim and not keepdims)
 
 
-def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
+def softmax_jacobian(x: ArrayT, /, *, axis: int = -1) -> ArrayT:
     """Jacobian of softmax, dp_i / dx_j = p_i (1 - p_i) on the diagonal and -p_i p_j off it.
 
     Parameters
@@ -204,12 +204,13 @@ def softmax_jacobian(x: Array, /, *, axis: int = -1) -> Array:
     complement = xp.where(is_likely, backend.total(xp.where(is_likely, 0.0, p)), 1.0 - p)
     index = backend.class_indices(p)
     jacobian = xp.where(index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :])
-    return backend.cast(jacobian, x.dtype if backend.is_floating(x) else dtype)
+    returned: ArrayT = backend.cast(jacobian, x.dtype if backend.is_floating(x) else dtype)
+    return returned
 
 
 @differentiable
 def cross_entropy(
-    logits: Array,
+    logits: ArrayT,
     targets: Array,
     /,
     *,
@@ -312,7 +313,7 @@ def cross_entropy(
 
 @differentiable
 def linear_cross_entropy(
-    features: Array,
+    features: ArrayT,
     weight: Array,
     targets: Array,
     /,

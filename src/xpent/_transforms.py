@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Concatenate, overload
 
-from xpent._backends.base import Array, Backend
+from xpent._backends.base import Backend
 from xpent._backends.registry import backend_of
-from xpent._engine.call import Call, Differentiable, evaluating
+from xpent._engine.call import Call, check_names
+from xpent._engine.types import Array, ArrayT, P, R
 
 Argnums = int | tuple[int, ...]
 
 
 def vjp(
-    function: Differentiable[...], /, *primals: Array, **options: Any
-) -> tuple[Any, Callable[[Any], tuple[Array, ...]]]:
+    function: Callable[Concatenate[ArrayT, P], R], primal: ArrayT, /, *primals: P.args, **options: P.kwargs
+) -> tuple[R, Callable[[R], tuple[ArrayT, ...]]]:
     """Value of a function and its pullback, the product of a cotangent with the Jacobian.
 
     Parameters
@@ -22,8 +24,10 @@ def vjp(
     function : function
         `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or what `grad` or
         `value_and_grad` made of one.
+    primal : array
+        Its first array.
     *primals : arrays
-        Its arrays.
+        Its other arrays.
     **options
         Its options.
 
@@ -55,14 +59,14 @@ def vjp(
     >>> pullback(np.asarray([1.0, 0.0]))
     (array([ 0.25, -0.25]),)
     """
-    call = _bind(function, primals, options)
+    call = _bind(function, (primal, *primals), options)
     backend = call.backend
     argnums = tuple([i for i, primal in enumerate(call.primals) if backend.is_floating(primal)])
     if not argnums:
         raise TypeError(f"nothing to differentiate: no argument of {function.__name__} holds floating-point numbers")
     value = call.evaluate()
 
-    def pullback(cotangent: Any) -> tuple[Array, ...]:
+    def pullback(cotangent: Any) -> tuple[Any, ...]:
         outputs, cotangents = _flatten(value), _flatten(cotangent)
         if len(outputs) != len(cotangents):
             raise ValueError(
@@ -81,8 +85,12 @@ def vjp(
 
 
 def jvp(
-    function: Differentiable[...], /, primals: Sequence[Array], tangents: Sequence[Array | None], **options: Any
-) -> tuple[Any, Any]:
+    function: Callable[Concatenate[ArrayT, ...], R],
+    /,
+    primals: tuple[ArrayT, *tuple[Array, ...]] | list[ArrayT],
+    tangents: Sequence[Array | None],
+    **options: Any,
+) -> tuple[R, R]:
     """Value of a function and its pushforward, the product of the Jacobian with tangents.
 
     Parameters
@@ -149,7 +157,15 @@ def jvp(
     return value, tangent
 
 
-def value_and_grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiable[...]:
+@overload
+def value_and_grad(function: Callable[P, R], /, argnums: int = 0) -> Callable[P, tuple[R, R]]: ...
+
+
+@overload
+def value_and_grad(function: Callable[P, R], /, argnums: tuple[int, ...]) -> Callable[P, tuple[R, tuple[R, ...]]]: ...
+
+
+def value_and_grad(function: Callable[P, R], /, argnums: Argnums = 0) -> Callable[P, Any]:
     """Make a function that returns the value of a scalar function and its gradient, in one pass.
 
     Parameters
@@ -185,10 +201,18 @@ def value_and_grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Di
     >>> gradient
     array([ 0.5, -0.5])
     """
-    return _gradient_function(function, argnums, "value_and_grad")
+    return _GradientFunction(value_and_grad, function, argnums)
 
 
-def grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiable[...]:
+@overload
+def grad(function: Callable[P, R], /, argnums: int = 0) -> Callable[P, R]: ...
+
+
+@overload
+def grad(function: Callable[P, R], /, argnums: tuple[int, ...]) -> Callable[P, tuple[R, ...]]: ...
+
+
+def grad(function: Callable[P, R], /, argnums: Argnums = 0) -> Callable[P, Any]:
     """Make a function that returns the gradient of a scalar function.
 
     Parameters
@@ -219,19 +243,27 @@ def grad(function: Differentiable[...], /, argnums: Argnums = 0) -> Differentiab
     >>> xpent.grad(xpent.logsumexp)(np.asarray([0.0, 0.0]))
     array([0.5, 0.5])
     """
-    return _gradient_function(function, argnums, "grad")
+    return _GradientFunction(grad, function, argnums)
 
 
-def _bind(function: Differentiable[...], primals: tuple[Array, ...], options: dict[str, Any]) -> Call:
+def _bind(function: Callable[..., Any], primals: tuple[Any, ...], options: dict[str, Any]) -> Call:
     _check_function(function)
-    return function.bind(*primals, **options)
+    try:
+        call: Call = function.bind(*primals, **options)  # type: ignore[attr-defined]
+        return call
+    except TypeError:
+        check_names(function, options)
+        raise
 
 
-def _check_function(function: Differentiable[...]) -> None:
+def _check_function(function: Callable[..., Any]) -> None:
     if not hasattr(function, "bind"):
         raise TypeError(
             "function must be softmax, log_softmax, logsumexp, cross_entropy or linear_cross_entropy of xpent, or "
-            f"what grad or value_and_grad made of one, and takes its options when called; got {function!r}"
+            f"what grad or value_and_grad made of one, and takes its options when called; got {function!r}. To "
+            "differentiate another function that calls one of these, use the automatic differentiation of the array "
+            "library, or the chain rule: for logits = f(w), multiply xpent.grad(xpent.cross_entropy)(logits, targets) "
+            "by the derivative of f"
         )
 
 
@@ -252,40 +284,82 @@ def _flatten(structure: Any) -> tuple[Array, ...]:
     return (structure,)
 
 
-def _gradient_function(function: Differentiable[...], argnums: Argnums, name: str) -> Differentiable[...]:
-    _check_function(function)
-    positions = argnums if isinstance(argnums, tuple) else (argnums,)
-    if not positions or not all(isinstance(i, int) and not isinstance(i, bool) for i in positions):
-        raise TypeError(f"argnums must be an int or a tuple of ints, got {argnums!r}")
-    if len(set(positions)) != len(positions):
-        raise ValueError(f"argnums must name an array once, got {argnums!r}")
+class _GradientFunction:
+    """What `grad` and `value_and_grad` return: a function that can be pickled."""
 
-    def bind(*primals: Array, **options: Any) -> Call:
-        call = _bind(function, primals, options)
-        backend, both = call.backend, call.rule.value_and_grad
+    def __init__(self, transform: Callable[..., Any], function: Callable[..., Any], argnums: Argnums) -> None:
+        _check_function(function)
+        positions = argnums if isinstance(argnums, tuple) else (argnums,)
+        if not positions or not all(isinstance(i, int) and not isinstance(i, bool) for i in positions):
+            raise TypeError(f"argnums must be an int or a tuple of ints, got {argnums!r}")
+        if len(set(positions)) != len(positions):
+            raise ValueError(f"argnums must name an array once, got {argnums!r}")
+        self.transform, self.function, self.argnums, self.positions = transform, function, argnums, positions
+        self.has_value = transform is value_and_grad
+        self.__name__ = self.__qualname__ = f"{transform.__name__}({function.__name__})"
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        signature = inspect.signature(self.function)
+        array = signature.return_annotation
+        gradients = f"tuple[{', '.join([array] * len(self.positions))}]"
+        returned = gradients if isinstance(self.argnums, tuple) else array
+        return signature.replace(return_annotation=f"tuple[{array}, {returned}]" if self.has_value else returned)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        name, parameters = self.function.__name__, list(self.__signature__.parameters)
+        # The bias of a linear layer is its first option, and the array after the positional ones.
+        arrays = " and ".join([f"``{parameters[i]}``" for i in self.positions if 0 <= i < len(parameters)])
+        computed = f"Value of `{name}` and its gradient" if self.has_value else f"Gradient of `{name}`"
+        shape = f"of the shape and dtype of {arrays}"
+        gradient = f"arrays {shape}, a tuple" if isinstance(self.argnums, tuple) else f"an array {shape}"
+        return (
+            f"{computed} with respect to {arrays}.\n\n"
+            f"Takes the arrays and options of `{name}`, whose value must be one number.\n\n"
+            f"Returns {'the value and ' if self.has_value else ''}{gradient}."
+        )
+
+    def __call__(self, *primals: Any, **options: Any) -> Any:
+        return self.bind(*primals, **options).evaluate()
+
+    def __get__(self, instance: Any, owner: Any = None) -> _GradientFunction:
+        return self  # what has this method is a function to help(), which shows its signature
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.transform, (self.function, self.argnums)
+
+    def __repr__(self) -> str:
+        return f"<function {self.__name__}>"
+
+    def bind(self, *primals: Any, **options: Any) -> Call:
+        """The call that evaluates the gradient."""
+        call = _bind(self.function, primals, options)
+        backend, both, argnums = call.backend, call.rule.value_and_grad, self.argnums
         if not call.is_scalar or both is None:
-            raise TypeError(f"{name} needs one number as the output of {function.__name__}; use vjp for an array")
-        for i in positions:
+            raise TypeError(
+                f"{self.transform.__name__} needs one number as the output of {self.function.__name__}; use vjp for "
+                "an array"
+            )
+        for i in self.positions:
             if not 0 <= i < len(call.primals):
                 raise TypeError(
                     f"argnums must lie in [0, {len(call.primals)}), got {i}; class and sample weights are constants"
                 )
             if not backend.is_floating(call.primals[i]):
                 raise TypeError(f"array {i} holds {call.primals[i].dtype}, which has no gradient")
+        count = len(self.positions)
+        dtypes = [call.primals[i].dtype for i in self.positions]
 
-        def structure(outputs: tuple[Array, ...]) -> Any:
-            values, gradients = outputs[: -len(positions)], outputs[-len(positions) :]
-            dtypes = [call.primals[i].dtype for i in positions]
+        def structure(outputs: tuple[Any, ...]) -> Any:
+            values, gradients = outputs[:-count], outputs[-count:]
             gradients = tuple([backend.cast(g, dtype) for g, dtype in zip(gradients, dtypes, strict=True)])
             packed = gradients if isinstance(argnums, tuple) else gradients[0]
             return (*values, packed) if values else packed
 
-        rule = both if name == "value_and_grad" else call.rule.gradient
+        rule = both if self.has_value else call.rule.gradient
         assert rule is not None
-        argnums_of_rule = tuple([backend.static_int(i) for i in positions])
+        argnums_of_rule = tuple([backend.static_int(i) for i in self.positions])
         # The derivatives of rounded gradients would be less accurate.
         options_of_rule = call.options._replace(argnums=argnums_of_rule, rounds_gradients=not backend.differentiates)
         return Call(backend, rule, call.primals, call.constants, options_of_rule, structure=structure)
-
-    bind.__name__ = f"{name}({function.__name__})"
-    return evaluating(bind)

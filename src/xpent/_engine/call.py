@@ -5,12 +5,25 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, ParamSpec, Protocol
+from typing import Any, Concatenate, NamedTuple
 
 from xpent._backends.base import Array, Backend
 from xpent._engine.rule import Rule
+from xpent._engine.types import ArrayT, P
 
-P = ParamSpec("P")
+# What other libraries call the options.
+_OTHER_NAMES = {
+    "class_weights": "class_weight",
+    "dim": "axis",
+    "ignore_label": "ignore_index",
+    "keep_dims": "keepdims",
+    "keepdim": "keepdims",
+    "lse_square_scale": "z_loss",
+    "reduce": "reduction",
+    "size_average": "reduction",
+    "smoothing": "label_smoothing",
+    "weight": "class_weight",
+}
 
 
 class Call(NamedTuple):
@@ -30,30 +43,35 @@ class Call(NamedTuple):
         return outputs if self.structure is None else self.structure(outputs)
 
 
-class Differentiable(Protocol[P]):
-    """A public function, whose attribute ``bind`` returns the `Call` instead of evaluating it."""
-
-    __name__: str
-    bind: Callable[P, Call]
-
-    def __call__(self, *primals: P.args, **options: P.kwargs) -> Any:
-        """Evaluate the call."""
-
-
-def evaluating(bind: Callable[P, Call]) -> Differentiable[P]:
-    """Make a function that evaluates the call that ``bind`` returns for its arguments."""
+def differentiable(bind: Callable[Concatenate[ArrayT, P], Call]) -> Callable[Concatenate[ArrayT, P], ArrayT]:
+    """Make a public function of one that checks its arguments and returns the call, which is its attribute ``bind``."""
 
     @functools.wraps(bind)
-    def function(*primals: P.args, **options: P.kwargs) -> Any:
-        return bind(*primals, **options).evaluate()
+    def function(*primals: Any, **options: Any) -> Any:
+        try:
+            call = bind(*primals, **options)
+        except TypeError:
+            check_names(function, options)
+            raise
+        return call.evaluate()
 
+    signature = inspect.signature(bind)
+    returned = next(iter(signature.parameters.values())).annotation
+    function.__annotations__ = {**bind.__annotations__, "return": returned}
+    function.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]
     function.bind = bind  # type: ignore[attr-defined]
-    return function  # type: ignore[return-value]
-
-
-def differentiable(bind: Callable[P, Call]) -> Differentiable[P]:
-    """Make a public function of one that checks its arguments and returns the call."""
-    function = evaluating(bind)
-    signature = inspect.signature(bind).replace(return_annotation="Array")
-    function.__signature__ = signature  # type: ignore[attr-defined]
     return function
+
+
+def check_names(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Raise an error that lists the options of a public function if one of those given is not among them."""
+    parameters = inspect.signature(function).parameters
+    known = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    arrays = [name for name in parameters if name not in known]
+    for name in options:
+        if name not in parameters:
+            hint = f"; use {_OTHER_NAMES[name]}" if _OTHER_NAMES.get(name) in known else ""
+            raise TypeError(
+                f"{function.__name__} has no option {name}{hint}. Arrays are positional: {', '.join(arrays)}; "
+                f"options are {', '.join(known)}"
+            ) from None
