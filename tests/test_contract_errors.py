@@ -27,7 +27,8 @@ BAD_OPTIONS = [
     ({"normalizer": -2.0}, ValueError, r"normalizer.*-2\.0"),
     ({"normalizer": np.ones(1)}, ValueError, r"normalizer.*\(\).*\(1,\)"),
     ({"normalizer": 2.0, "reduction": "none"}, ValueError, "normalizer.*mean.*sum.*none"),
-    ({"ignore_index": 1.5}, TypeError, "ignore_index.*1.5"),
+    ({"ignore_index": 1.5}, TypeError, "ignore_index.*1.5$"),
+    ({"ignore_index": np.asarray(1)}, TypeError, "ignore_index.*int.*static_argnames or functools.partial"),
     ({"class_weight": ONES[:2]}, ValueError, r"class_weight.*\(3,\).*\(2,\)"),
     ({"class_weight": np.ones((2, 3))}, ValueError, r"class_weight.*\(3,\).*\(2, 3\)"),
     ({"class_weight": [1.0, 1, 1]}, TypeError, "class_weight.*array.*list"),
@@ -43,7 +44,12 @@ BAD_OPTIONS = [
     ({"axis": ()}, ValueError, r"axis.*at least one.*\(\)"),
     ({"axis": 1.0}, TypeError, r"axis.*int.*1\.0"),
     ({"axis": "last"}, TypeError, "axis.*int.*'last'"),
-    ({"smoothing": 0.1}, TypeError, "smoothing"),
+    ({"smoothing": 0.1}, TypeError, "no option smoothing; use label_smoothing.*logits, targets;.*axis, .*normalizer"),
+    ({"dim": -1}, TypeError, "no option dim; use axis"),
+    ({"weight": ONES[:3]}, TypeError, "no option weight; use class_weight"),
+    ({"ignore_label": -1}, TypeError, "no option ignore_label; use ignore_index"),
+    ({"size_average": False}, TypeError, "no option size_average; use reduction"),
+    ({"keepdim": True}, TypeError, r"no option keepdim\. Arrays"),
 ]
 
 
@@ -58,8 +64,8 @@ def test_bad_option_is_refused(xp, options, error, message):
 BAD_ARRAYS = [
     (LOGITS, LABELS[:1], ValueError, r"\(2, 3\).*\(2,\).*\(2, 3\).*got \(1,\)"),
     (LOGITS, LABELS[:, None], ValueError, r"\(2, 3\).*\(2,\).*\(2, 3\).*got \(2, 1\)"),
-    (LOGITS, LABELS.astype(float), TypeError, "indices.*integers.*float"),
-    (LOGITS, LABELS.astype(bool), TypeError, "indices.*integers.*bool"),
+    (LOGITS, LABELS.astype(float), TypeError, r"indices.*integers.*float.*astype\(int\) or targets\.long\(\)"),
+    (LOGITS, LABELS.astype(bool), TypeError, r"indices.*integers.*bool.*astype\(int\) or targets\.long\(\)"),
     (LOGITS, LOGITS.astype(complex), TypeError, "distribution.*real.*complex"),
     (LOGITS.astype(complex), LABELS, TypeError, "logits.*real.*complex"),
     (np.asarray(1.0), np.asarray(0), ValueError, "axis.*0 axes"),
@@ -82,7 +88,7 @@ def test_ignore_index_needs_indices(xp):
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "softmax_jacobian"])
 def test_every_function_checks_its_array_and_axis(xp, name):
     function = getattr(xpent, name)
-    with pytest.raises(TypeError, match=r"x must be an array.*list"):
+    with pytest.raises(TypeError, match=r"x must be an array.*list.*numpy\.asarray\(x\)"):
         function([1.0, 2.0])
     with pytest.raises(TypeError, match=r"x must hold real numbers.*complex"):
         function(xp.asarray(np.ones(2), "complex128"))
@@ -92,6 +98,36 @@ def test_every_function_checks_its_array_and_axis(xp, name):
         function(xp.asarray(LOGITS), axis=5)
     with pytest.raises(TypeError, match=r"dim"):
         function(xp.asarray(LOGITS), dim=0)
+
+
+def test_tables_are_refused_with_the_way_to_their_array(xp):
+    class Series:
+        dtype, ndim, shape, to_numpy = LABELS.dtype, 1, LABELS.shape, LABELS.copy
+
+    with pytest.raises(TypeError, match=r"targets must be an array.*Series: pass targets\.to_numpy\(\)"):
+        xpent.cross_entropy(xp.asarray(LOGITS), Series())
+
+
+def test_label_out_of_range_names_the_option_that_ignores_it(xp):
+    x, t = xp.asarray(LOGITS), xp.asarray(np.asarray([2, -100]))
+    if xp.is_traced:
+        pytest.skip("the data is not looked at")
+    with pytest.raises(ValueError, match=r"target -100 at \(1,\).*3 classes.*pass ignore_index=-100$"):
+        xpent.cross_entropy(x, t)
+    with pytest.raises(ValueError, match=r"target -100 at \(1,\).*numbered from 0$"):
+        xpent.cross_entropy(x, t, ignore_index=-1)
+    assert np.isfinite(xp.to_numpy(xpent.cross_entropy(x, t, ignore_index=-100)))
+
+
+@pytest.mark.library("jax")
+@pytest.mark.parametrize("name", ["axis", "ignore_index"])
+def test_option_traced_by_jit_is_refused_with_the_way_to_make_it_static(name):
+    import jax
+
+    x, t = jax.numpy.asarray(LOGITS), jax.numpy.asarray(LABELS)
+    with pytest.raises(TypeError, match=rf"{name} must be.*static_argnames or functools\.partial"):
+        jax.jit(xpent.cross_entropy)(x, t, **{name: 1})
+    assert jax.jit(xpent.cross_entropy, static_argnames=name)(x, t, **{name: 1}).shape == ()
 
 
 def test_arrays_of_two_libraries_are_refused(xp):

@@ -25,7 +25,7 @@ def _bench(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         from xpent.bench import command
     except ModuleNotFoundError as error:
-        print(f"{error}: python -m pip install 'xpent[bench]'", file=sys.stderr)
+        print(f"{error}: in a clone of xpent, python -m pip install '.[bench]'", file=sys.stderr)
         return 2
     try:
         return command.run(options)

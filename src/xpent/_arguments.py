@@ -34,7 +34,7 @@ def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, na
         try:
             position = operator.index(a)
         except TypeError:
-            raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+            raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}{_remedy(a)}") from None
         if not -ndim <= position < ndim:
             raise ValueError(f"axis must lie in [{-ndim}, {ndim}) for {name} with {ndim} axes, got {axis!r}")
         if x.shape[position] == 0:
@@ -45,6 +45,14 @@ def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, na
     if len(set(axes)) != len(axes):
         raise ValueError(f"axis must name every axis once, got {axis!r}")
     return tuple(axes)
+
+
+def _remedy(value: Any) -> str:
+    """What to do where an array, traced perhaps, was given for a number that selects code."""
+    is_array = hasattr(value, "shape")
+    return (
+        ": pass a Python number, which jit needs as static (static_argnames or functools.partial)" if is_array else ""
+    )
 
 
 def _is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
@@ -110,7 +118,7 @@ def check_loss(
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if ignore_index is not None:
         if not isinstance(ignore_index, numbers.Integral):
-            raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
+            raise TypeError(f"ignore_index must be an int, got {ignore_index!r}{_remedy(ignore_index)}")
         ignore_index = int(ignore_index)
         if not has_indices:
             raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
@@ -151,7 +159,10 @@ def _are_indices(backend: Backend, targets: Array, shape: tuple[int, ...], axes:
     batch = batch_shape(shape, axes)
     if tuple(targets.shape) == batch:
         if not backend.isdtype(targets.dtype, "integral"):
-            raise TypeError(f"class indices must be integers, got {targets.dtype}")
+            raise TypeError(
+                f"class indices must be integers, got {targets.dtype}: convert them with targets.astype(int) or "
+                "targets.long()"
+            )
         return True
     if tuple(targets.shape) == shape:
         if not backend.is_real(targets):
@@ -182,7 +193,10 @@ def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: i
     flat = of_data.xp.reshape(of_data.cast(is_wrong, index.dtype), (-1,))
     position = _unravel(int(of_data.xp.argmax(flat)), tuple(data.shape))
     value = of_data.item(data[position])
-    raise ValueError(f"target {value} at {position} is out of range: there are {count} classes, numbered from 0")
+    remedy = f"; to ignore rows with this target, pass ignore_index={value}" if ignore_index is None else ""
+    raise ValueError(
+        f"target {value} at {position} is out of range: there are {count} classes, numbered from 0{remedy}"
+    )
 
 
 def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -227,7 +241,7 @@ def check_block_size(block_size: Any) -> int | None:
     if block_size is None:
         return None
     if isinstance(block_size, bool) or not isinstance(block_size, numbers.Integral):
-        raise TypeError(f"block_size must be an int or None, got {block_size!r}")
+        raise TypeError(f"block_size must be an int or None, got {block_size!r}{_remedy(block_size)}")
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size!r}")
     return int(block_size)

@@ -88,8 +88,11 @@ def _of_namespace(name: str, array: Array) -> Backend:
     try:
         xp = array_api_compat.array_namespace(array)
     except TypeError:
+        remedy = f": pass {name}.to_numpy()" if hasattr(array, "to_numpy") else ""
+        if isinstance(array, list | tuple):
+            remedy = f": convert it first, for example with numpy.asarray({name})"
         raise TypeError(
             f"{name} must be an array of NumPy, PyTorch, JAX or another library that follows the "
-            f"array API standard, got {type(array).__module__}.{type(array).__qualname__}"
+            f"array API standard, got {type(array).__module__}.{type(array).__qualname__}{remedy}"
         ) from None
     return _by_namespace.setdefault(xp, Backend(xp))
