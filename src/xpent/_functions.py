@@ -46,10 +46,11 @@ def softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) -> Cal
     Raises
     ------
     TypeError
-        If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, or they come from different
-        libraries.
+        If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, they come from different
+        libraries, or ``axis`` is not an int, a tuple of ints or None.
     ValueError
-        If ``axis`` is out of range or names no class, or ``where`` does not broadcast to the shape of ``x``.
+        If ``axis`` is out of range, names an axis twice or names no class, ``where`` does not broadcast to the shape of
+        ``x``, or they are on different devices.
 
     Notes
     -----
@@ -89,10 +90,11 @@ def log_softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) ->
     Raises
     ------
     TypeError
-        If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, or they come from different
-        libraries.
+        If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, they come from different
+        libraries, or ``axis`` is not an int, a tuple of ints or None.
     ValueError
-        If ``axis`` is out of range or names no class, or ``where`` does not broadcast to the shape of ``x``.
+        If ``axis`` is out of range, names an axis twice or names no class, ``where`` does not broadcast to the shape of
+        ``x``, or they are on different devices.
 
     Notes
     -----
@@ -136,10 +138,11 @@ def logsumexp(x: ArrayT, /, *, axis: Axis = -1, keepdims: bool = False, where: A
     Raises
     ------
     TypeError
-        If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, or they come from different
-        libraries.
+        If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, they come from different
+        libraries, or ``axis`` is not an int, a tuple of ints or None.
     ValueError
-        If ``axis`` is out of range or names nothing to sum over, or ``where`` does not broadcast to the shape of ``x``.
+        If ``axis`` is out of range, names an axis twice or names nothing to sum over, ``where`` does not broadcast to
+        the shape of ``x``, or they are on different devices.
 
     Notes
     -----
@@ -266,10 +269,11 @@ def cross_entropy(
     Raises
     ------
     TypeError
-        If an argument is not an array or number of the right kind, or arrays come from different libraries.
+        If an argument is not an array or number of the right kind, there is no such option, or arrays come from
+        different libraries.
     ValueError
-        If a shape or an option is not as above, or a class index is out of range. Where looking at the data is not free
-        (on a GPU, under jit, compile or vmap), the row of such an index is NaN instead.
+        If a shape or an option is not as above, arrays are on different devices, or a class index is out of range.
+        Where looking at the data is not free (on a GPU, under jit, compile or vmap), the row of such an index is NaN.
 
     Notes
     -----
@@ -374,11 +378,11 @@ def linear_cross_entropy(
     Raises
     ------
     TypeError
-        If an argument is not an array or number of the right kind, arrays come from different libraries, or features,
-        weight and bias differ in dtype.
+        If an argument is not an array or number of the right kind, there is no such option, arrays come from different
+        libraries, or features, weight and bias differ in dtype.
     ValueError
-        If a shape or an option is not as above, or a class index is out of range. Where looking at the data is not free
-        (on a GPU, under jit, compile or vmap), the row of such an index is NaN instead.
+        If a shape or an option is not as above, arrays are on different devices, or a class index is out of range.
+        Where looking at the data is not free (on a GPU, under jit, compile or vmap), the row of such an index is NaN.
 
     Notes
     -----

@@ -42,9 +42,10 @@ def vjp(
     Raises
     ------
     TypeError
-        If ``function`` is another function, or no primal holds floating-point numbers, or the cotangent holds none.
+        If ``function`` is another function, no primal holds floating-point numbers, or the cotangent is no array of
+        them of the same library; and all that the function raises.
     ValueError
-        If the cotangent has not the shape of ``value``; and all that the function raises.
+        If the cotangent has not the structure and shape of ``value``; and all that the function raises.
 
     Notes
     -----
@@ -98,9 +99,9 @@ def jvp(
     function : function
         `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or what `grad` or
         `value_and_grad` made of one.
-    primals : sequence of arrays
+    primals : tuple or list of arrays
         Its arrays.
-    tangents : sequence of arrays or None
+    tangents : tuple or list of arrays or None
         One for each primal, of its shape; None for zero, and for primals that hold integers.
     **options
         Its options.
@@ -115,10 +116,12 @@ def jvp(
     Raises
     ------
     TypeError
-        If ``function`` is another function, or a tangent is not an array of floating-point numbers, or is given for a
-        primal that holds integers.
+        If ``function`` is another function, primals or tangents are no tuple or list, or a tangent is no array of
+        floating-point numbers of the same library or is given for a primal that holds integers; and all that the
+        function raises.
     ValueError
-        If a tangent has not the shape of its primal, or there is none; and all that the function raises.
+        If there is not one tangent for each primal, all are None, or one has not the shape of its primal; and all that
+        the function raises.
 
     Notes
     -----
@@ -179,13 +182,14 @@ def value_and_grad(function: Callable[P, R], /, argnums: Argnums = 0) -> Callabl
     -------
     function
         Takes the arrays and options of ``function``, returns (value, gradient): the gradient has the shape and dtype of
-        its array, and is a tuple of them if ``argnums`` is a tuple. `vjp` and `jvp` differentiate it once more.
+        its array, and is a tuple of them if ``argnums`` is a tuple. `vjp` and `jvp` differentiate it once more. It can
+        be pickled.
 
     Raises
     ------
     TypeError
-        If ``function`` is another function; when called, if its output is not one number, or if ``argnums`` names no
-        array, or one of integers.
+        If ``function`` is another function, or ``argnums`` is not an int or a tuple of ints; when called, if its output
+        is not one number, ``argnums`` names no array or one of integers, and all that the function raises.
     ValueError
         If ``argnums`` names an array twice; when called, all that the function raises.
 
