@@ -29,9 +29,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, strict."""
-    install(session, "types")
+    """Mypy, strict, of the package; mypy and pyright of user code."""
+    install(session, "types", extras=("conformance",))
     session.run("mypy")
+    session.run("pytest", "tests/test_types.py", "--backend", "numpy")
 
 
 def run_tests(session: nox.Session, *backends: str) -> None:
