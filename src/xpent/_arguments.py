@@ -8,8 +8,7 @@ import operator
 from sys import float_info
 from typing import Any
 
-from xpent._backends.base import Array, Backend
-from xpent._backends.registry import backend_of
+from xpent._backends.base import Array, Backend, DType
 from xpent._engine.layout import Axes, batch_shape, class_count
 from xpent._losses.targets import Options, is_class, is_ignored
 
@@ -181,7 +180,7 @@ def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: i
         return False
     if 0 in data.shape:
         return True
-    of_data = backend if data is targets else backend_of({"targets": data})
+    of_data = backend.of_data
     index = of_data.as_index(data)
     if of_data.all_within(index, count):
         return True
@@ -207,15 +206,17 @@ def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return index
 
 
-def check_layer(backend: Backend, features: Array, weight: Array, bias: Array | None) -> None:
-    """Check the dtypes and shapes of a linear layer."""
+def check_layer(backend: Backend, features: Array, weight: Array, bias: Array | None) -> DType:
+    """The dtype of a linear layer's product, whose arrays have the right dtypes and shapes."""
     arrays = {"features": features, "weight": weight, "bias": bias}
-    for name, array in arrays.items():
-        if array is not None and not backend.is_floating(array):
+    given = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in given.items():
+        if not backend.is_floating(array):
             raise TypeError(f"{name} must hold floating-point numbers, got {array.dtype}")
-    if len({array.dtype for array in arrays.values() if array is not None}) > 1:
-        listed = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items() if array is not None)
-        raise TypeError(f"features, weight and bias must have one dtype, also under autocast; got {listed}")
+    dtype = backend.product_dtype(*given.values())
+    if dtype is None:
+        listed = ", ".join([f"{name} {array.dtype}" for name, array in given.items()])
+        raise TypeError(f"features, weight and bias must have one dtype, got {listed}")
     if weight.ndim != 2 or 0 in weight.shape:
         raise ValueError(f"weight must have the shape (C, D), one row for each class, got {tuple(weight.shape)}")
     if features.ndim == 0 or features.shape[-1] != weight.shape[1]:
@@ -225,6 +226,7 @@ def check_layer(backend: Backend, features: Array, weight: Array, bias: Array | 
         )
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
         raise ValueError(f"bias must have the shape ({weight.shape[0]},), one for each class, got {tuple(bias.shape)}")
+    return dtype
 
 
 def check_softcap(backend: Backend, softcap: Any, features: Array) -> Array | float | None:

@@ -203,10 +203,10 @@ def softmax_jacobian(x: ArrayT, /, *, axis: int = -1) -> ArrayT:
     xp, dtype = backend.xp, backend.accumulation_dtype(x.dtype)
     with backend.errstate():
         p = softmax_of_rows(backend, to_rows(backend, backend.cast(x, dtype), axes))
-    is_likely = p > 0.5
-    complement = xp.where(is_likely, backend.total(xp.where(is_likely, 0.0, p)), 1.0 - p)
-    index = backend.class_indices(p)
-    jacobian = xp.where(index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :])
+        is_likely = p > 0.5
+        complement = xp.where(is_likely, backend.total(xp.where(is_likely, 0.0, p)), 1.0 - p)
+        index = backend.class_indices(p)
+        jacobian = xp.where(index[:, None] == index, (p * complement)[..., None], -p[..., :, None] * p[..., None, :])
     returned: ArrayT = backend.cast(jacobian, x.dtype if backend.is_floating(x) else dtype)
     return returned
 
@@ -411,7 +411,7 @@ def linear_cross_entropy(
         {"bias": bias, "class_weight": class_weight, "sample_weight": sample_weight},
         {"softcap": softcap, "label_smoothing": label_smoothing, "z_loss": z_loss, "normalizer": normalizer},
     )
-    check_layer(backend, features, weight, bias)
+    dtype = check_layer(backend, features, weight, bias)
     loss_options, numbers = check_loss(
         backend,
         (*features.shape[:-1], weight.shape[0]),
@@ -428,7 +428,7 @@ def linear_cross_entropy(
     )
     constants = linear.Constants(class_weight, sample_weight, *numbers, check_softcap(backend, softcap, features))
     options = linear.Options(
-        loss_options.ignore_index, loss_options.is_checked, reduction, check_block_size(block_size)
+        loss_options.ignore_index, loss_options.is_checked, reduction, check_block_size(block_size), dtype
     )
     primals = (features, weight, targets) if bias is None else (features, weight, targets, bias)
     is_scalar = reduction != "none" or features.ndim == 1

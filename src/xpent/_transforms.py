@@ -75,8 +75,9 @@ def vjp(
             )
         for output, part in zip(outputs, cotangents, strict=True):
             _check_direction(backend, "cotangent", part, output)
-        arguments = (cotangents, argnums, call.primals, call.constants, call.options)
-        kernels = backend.for_kernels(cotangents, call.primals, call.constants)
+        cotangents, primals, constants = backend.own((cotangents, call.primals, call.constants))
+        arguments = (cotangents, argnums, primals, constants, call.options)
+        kernels = backend.for_kernels(cotangents, primals, constants)
         with backend.errstate():
             if kernels.differentiates:
                 return call.rule.vjp(backend, *arguments)
@@ -154,8 +155,9 @@ def jvp(
     for primal, tangent in zip(call.primals, tangents, strict=True):
         if tangent is not None:
             _check_direction(call.backend, "tangent", tangent, primal)
+    arrays = call.backend.own((tuple(tangents), call.primals, call.constants))
     with call.backend.errstate():
-        pair = call.rule.jvp(call.backend, tuple(tangents), call.primals, call.constants, call.options)
+        pair = call.rule.jvp(call.backend, *arrays, call.options)
     value, tangent = pair if call.structure is None else map(call.structure, pair)
     return value, tangent
 

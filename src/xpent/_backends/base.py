@@ -31,6 +31,15 @@ class Backend:
 
     def __init__(self, xp: ModuleType) -> None:
         self.xp = xp
+        self.of_data: Backend = self  # the backend of the arrays that `inspectable` returns
+
+    def converts(self, other: Backend) -> bool:
+        """Whether arrays of another library may stand beside those of this one, which converts them."""
+        return False
+
+    def own(self, values: Any) -> Any:
+        """The arrays among nested tuples, those that the library converts as its own."""
+        return values
 
     # Dtypes and devices
 
@@ -51,6 +60,11 @@ class Backend:
         if not self.isdtype(dtype, "real floating"):
             return self.xp.__array_namespace_info__().default_dtypes()["real floating"]
         return self.xp.float32 if self.xp.finfo(dtype).bits < 32 else dtype
+
+    def product_dtype(self, *arrays: Array) -> DType | None:
+        """The dtype in which matrices and what is added to their product are multiplied, None if the library refuses."""
+        dtypes = {x.dtype for x in arrays}
+        return dtypes.pop() if len(dtypes) == 1 else None
 
     def as_index(self, x: Array) -> Array:
         """Integers in the default integer dtype, in which every class index fits."""
@@ -318,7 +332,7 @@ class Backend:
         return [y if y.dtype == dtype else self.cast(y, dtype) for y, dtype in zip(found, dtypes, strict=True)]
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
-        """Silence floating-point warnings: infinities and NaN are valid results."""
+        """The library's settings while a rule is evaluated: infinities, NaN and broadcasting raise nothing."""
         numpy = sys.modules.get("numpy")
         return contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore")
 

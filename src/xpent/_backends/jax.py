@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from xpent._backends.base import Array, Backend
+from xpent._backends.base import Array, Backend, DType
+from xpent._backends.numpy import NUMPY
 
 # Entries of a product of matrices that is added to another array.
 PRODUCT = 2**20
@@ -27,12 +28,29 @@ class JaxBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(jnp)
+        self.of_data = NUMPY  # under jit even operations on a concrete array are traced
+
+    def converts(self, other: Backend) -> bool:
+        return other is NUMPY
+
+    def own(self, values: Any) -> Any:
+        return jax.tree.map(jnp.asarray, values)
+
+    def accumulation_dtype(self, dtype: DType) -> DType:
+        return super().accumulation_dtype(jax.dtypes.canonicalize_dtype(dtype))
+
+    def product_dtype(self, *arrays: Array) -> DType | None:
+        return super().product_dtype(*self.own(arrays))
+
+    def cast(self, x: Array, dtype: DType) -> Array:
+        return super().cast(x, jax.dtypes.canonicalize_dtype(dtype))
 
     def device(self, x: Array) -> Any:
         return None
 
     def inspectable(self, x: Array) -> Array | None:
-        # Under jit even operations on a concrete array are traced, so the data is returned as a NumPy array.
+        if isinstance(x, np.ndarray | np.generic):
+            return x
         if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable:
             return None
         return np.asarray(x) if all(device.platform == "cpu" for device in x.devices()) else None
@@ -89,7 +107,7 @@ class JaxBackend(Backend):
         return e / self.total(e)
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()
+        return jax.numpy_rank_promotion("allow")
 
     def optimization_barrier(self, x: Array) -> Array:
         return jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
@@ -132,15 +150,17 @@ def _compiled(rule: Any, options: Any) -> Any:
     # JAX transposes the jvp to go backward, so rule.jvp must be linear in the tangents.
     @jax.custom_jvp
     def evaluate(primals: Any, constants: Any) -> Any:
-        return rule.value(JAX, primals, constants, options)
+        with JAX.errstate():
+            return rule.value(JAX, primals, constants, options)
 
     def jvp(arguments: Any, tangents: Any) -> Any:
-        primals, constants = jax.tree.map(jnp.asarray, arguments)  # jax.grad passes NumPy arrays on as they are
+        primals, constants = JAX.own(arguments)  # jax.grad passes NumPy arrays on as they are
         for name, tangent in zip(tangents[1]._fields, tangents[1], strict=True):
             if tangent is not None and not isinstance(tangent, SymbolicZero):
                 raise TypeError(f"{name} is a constant: it has no gradient here; use jax.lax.stop_gradient({name})")
         of_primals = tuple(None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents[0])
-        return rule.jvp(JAX, of_primals, primals, constants, options)
+        with JAX.errstate():
+            return rule.jvp(JAX, of_primals, primals, constants, options)
 
     evaluate.defjvp(jvp, symbolic_zeros=True)
     return jax.jit(evaluate, inline=True)

@@ -27,7 +27,8 @@ def backend_of(
     Raises
     ------
     TypeError
-        If something is no array, or a masked one, or arrays come from different libraries.
+        If something is no array, or a masked one, or arrays come from different libraries of which none converts those
+        of the others.
     ValueError
         If arrays are on different devices.
     """
@@ -48,7 +49,9 @@ def backend_of(
             of_array = _by_type.get(type(array)) or _find(name, array)
         if backend is None:
             backend, device = of_array, of_array.device(array) if of_array.has_devices else None
-        elif of_array is not backend:
+        elif of_array is not backend and of_array.converts(backend):
+            backend = of_array
+        elif of_array is not backend and not backend.converts(of_array):
             listed = _listed(arrays, lambda x: f"{type(x).__module__}.{type(x).__qualname__}")
             raise TypeError(f"all arrays must come from one library, got {listed}")
         elif of_array.has_devices and of_array.device(array) != device:

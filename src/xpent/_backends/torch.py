@@ -56,6 +56,12 @@ class TorchBackend(Backend):
             return dtype
         return torch.float32 if dtype in _FLOATING else torch.get_default_dtype()
 
+    def product_dtype(self, *arrays: Array) -> DType | None:
+        device = arrays[0].device.type
+        if torch.is_autocast_enabled(device) and all(x.dtype != torch.float64 for x in arrays):
+            return torch.get_autocast_dtype(device)
+        return super().product_dtype(*arrays)
+
     def as_index(self, x: Array) -> Array:
         return x if x.dtype == torch.int64 else x.to(torch.int64)
 
@@ -151,6 +157,12 @@ class TorchBackend(Backend):
         if x.dtype != torch.float32 or not x.is_cpu or not torch.compiler.is_compiling():
             return x.sum(-1, keepdim=True)
         return x.sum(-1, keepdim=True, dtype=torch.float64).to(torch.float32)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        if not torch.is_autocast_enabled(a.device.type):
+            return torch.matmul(a, b)
+        with torch.autocast(a.device.type, enabled=False):  # products in another dtype than that of the layer
+            return torch.matmul(a, b)
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return _NO_ERRSTATE

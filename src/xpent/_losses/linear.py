@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from xpent._backends.base import Array, Backend
+from xpent._backends.base import Array, Backend, DType
 from xpent._engine.blocks import accumulate_blocks, map_rows
 from xpent._engine.rule import Argnums, Residuals
 from xpent._losses import cross_entropy, targets
@@ -47,12 +47,13 @@ class Options(NamedTuple):
     is_checked: bool
     reduction: str
     block_size: int | None
+    dtype: DType  # in which features and weight are multiplied, and the bias is added
     argnums: Argnums = ()
     rounds_gradients: bool = False  # read for the loss of logits only: sums over rows are rounded at the end
 
 
 class Layer(NamedTuple):
-    """A call with its batch axes flattened to one."""
+    """A call with its batch axes flattened to one, and its layer in one dtype."""
 
     x: Array  # features (N, D)
     weight: Array  # (C, D)
@@ -64,8 +65,9 @@ class Layer(NamedTuple):
 
 
 def flatten(backend: Backend, primals: Primals, constants: Constants, options: Options) -> Layer:
-    """The call with its batch axes flattened to one."""
+    """The call with its batch axes flattened to one, and its layer in one dtype."""
     features, weight, t, *bias = primals
+    features, weight, *bias = [backend.cast(y, options.dtype) for y in (features, weight, *bias)]
     xp, (*batch, depth) = backend.xp, features.shape
     count, classes = math.prod(batch), (weight.shape[0],) if t.ndim == features.ndim else ()
     sample_weight = constants.sample_weight
