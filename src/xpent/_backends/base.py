@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import numbers
 import sys
 from collections.abc import Callable, Sequence
@@ -305,6 +306,19 @@ class Backend:
     def block_entries(self, x: Array) -> int | None:
         """Entries of ``x`` that one thread computes at a time, None if all at once."""
         return None
+
+    def rows_of_block(self, count: int, classes: int, given: int | None) -> int | None:
+        """Rows in a block of a linear layer, None for all of them.
+
+        As given, else as many as divide all rows if that fills a block to 4/5.
+        """
+        most = max(1, self.block_logits // classes) if given is None else given
+        if count <= most:
+            return None
+        if given is not None:
+            return given
+        fewest = math.ceil(count / most)
+        return math.ceil(count / next((k for k in range(fewest, 5 * fewest // 4 + 1) if count % k == 0), fewest))
 
     def for_each(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Call a function for every item, on several threads if the library computes with one."""

@@ -125,6 +125,11 @@ class JaxBackend(Backend):
             total = jax.lax.fori_loop(0, count, lambda i, total: add(i * rows, rows, total), total)
         return add(count * rows, rest, total) if rest else total
 
+    def rows_of_block(self, count: int, classes: int, given: int | None) -> int | None:
+        # In the shapes of jax.export, which a loop cannot depend on, a size may be a symbol.
+        is_known = isinstance(count, int) and isinstance(classes, int)
+        return super().rows_of_block(count, classes, given) if is_known else None
+
     def loop(self, function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
         # scan stays a loop when compiled; checkpoint keeps no array of a block for the backward pass.
         step = jax.checkpoint(lambda sums, block: function(sums, *block))
@@ -183,7 +188,7 @@ def _small_scaled_exp(x: Array, shift: Array) -> Array:
 def _sum_of(function: Any, x: Array, shift: Array) -> Array:
     """The sum over each row of a function of x and the shift, which XLA computes without storing the terms."""
     length = x.shape[-1]
-    group = _group(length)
+    group = _group(length) if isinstance(length, int) else None  # jax.export may have a symbol
     if group is None:
         return jnp.sum(function(x, shift), axis=-1, keepdims=True)
     groups = jnp.reshape(x, (*x.shape[:-1], length // group, group))

@@ -164,6 +164,11 @@ class TorchBackend(Backend):
         with torch.autocast(a.device.type, enabled=False):  # products in another dtype than that of the layer
             return torch.matmul(a, b)
 
+    def rows_of_block(self, count: int, classes: int, given: int | None) -> int | None:
+        # A comparison with a dynamic size would be a guard, and what is traced has no loop.
+        is_traced = torch.compiler.is_compiling() or not type(count) is type(classes) is int
+        return None if is_traced else super().rows_of_block(count, classes, given)
+
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return _NO_ERRSTATE
 

@@ -119,15 +119,14 @@ def accumulate_blocks(
     function: Callable[..., tuple[list[Array], list[Array]]],
     sums: list[Array],
     arrays: Sequence[Array | None],
-    rows: int,
+    rows: int | None,
     shared: Sequence[Array | None],
 ) -> tuple[list[Array], list[Array]]:
     """Sums over blocks of rows, and outputs for the rows, of arrays whose first axis numbers the rows.
 
     ``function(sums, *block)`` returns the sums with those of a block added, and outputs for the rows of the block; it
-    may use ``shared`` arrays. All rows may be one block, see `Backend.loop`.
+    may use ``shared`` arrays. All rows may be one block, see `Backend.loop`, and are if ``rows`` is None.
     """
-    count = arrays[0].shape[0]  # type: ignore[union-attr]
-    if count > rows:
+    if rows is not None:
         return backend.for_kernels(*arrays, *sums, *shared).loop(function, sums, tuple(arrays), rows)
     return function(sums, *arrays)

@@ -236,7 +236,7 @@ def evaluate(
         of_block,
         [kernels.zeros(shapes[i], dtype, x) for i in summed],
         arrays,
-        rows_of_block(backend, x, classes, options.block_size),
+        backend.rows_of_block(x.shape[0], classes, options.block_size),
         everything,
     )
     gradients = dict(zip(summed, sums, strict=True))
@@ -244,16 +244,6 @@ def evaluate(
         gradients[FEATURES] = of_features[0]
     loss = backend.sum_all(losses) if is_reduced else losses
     return _with_batch(backend, loss, primals, options), *_shaped(backend, gradients, argnums, primals)
-
-
-def rows_of_block(backend: Backend, x: Array, class_count: int, given: int | None) -> int:
-    """Rows in a block: as given, else as many as divide those of ``x`` if that fills a block to 4/5."""
-    if given is not None or x.shape[0] == 0:
-        return given or 1
-    count: int = x.shape[0]
-    most = max(1, backend.block_logits // class_count)
-    fewest = math.ceil(count / most)
-    return math.ceil(count / next((k for k in range(fewest, 5 * fewest // 4 + 1) if count % k == 0), fewest))
 
 
 def gradients_of_layer(
@@ -368,10 +358,11 @@ def _jvp(
         _like(backend, of_targets, layer.targets),
         layer.constants.sample_weight,
     ]
-    count = layer.x.shape[0]
-    rows = count if is_reduced else rows_of_block(backend, layer.x, layer.weight.shape[0], options.block_size)
+    rows = None
+    if not is_reduced:
+        rows = backend.rows_of_block(layer.x.shape[0], layer.weight.shape[0], options.block_size)
     shared = (layer.weight, layer.bias, of_weight, *of_bias, *layer.constants)
-    _, (loss, change) = accumulate_blocks(backend, of_block, [], arrays, max(1, rows), shared)
+    _, (loss, change) = accumulate_blocks(backend, of_block, [], arrays, rows, shared)
     return _with_batch(backend, loss, primals, options), _with_batch(backend, change, primals, options)
 
 
