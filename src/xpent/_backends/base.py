@@ -63,7 +63,7 @@ class Backend:
         return self.xp.float32 if self.xp.finfo(dtype).bits < 32 else dtype
 
     def product_dtype(self, *arrays: Array) -> DType | None:
-        """The dtype in which matrices and what is added to their product are multiplied, None if the library refuses."""
+        """The dtype of the product of matrices and of what is added to it, None if the library refuses."""
         dtypes = {x.dtype for x in arrays}
         return dtypes.pop() if len(dtypes) == 1 else None
 
@@ -186,7 +186,11 @@ class Backend:
         """The entry of each row at its index."""
         if hasattr(self.xp, "take_along_axis"):
             return self.xp.take_along_axis(x, index, axis=-1)
-        return self.total(self.xp.where(self.class_indices(x) == index, x, self.xp.zeros_like(x)))
+        return self.compared(x, index)
+
+    def compared(self, x: Array, index: Array) -> Array:
+        """The entry of each row at its index, found by comparison with the class indices."""
+        return self.total(self.xp.where(self.class_indices(x) == index, x, 0.0))
 
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
         """The rows with the entry at each index replaced; may overwrite ``x``."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
+from jax.sharding import AxisType, PartitionSpec
 
 from xpent._backends.base import Array, Backend, DType
 from xpent._backends.numpy import NUMPY
@@ -75,7 +77,9 @@ class JaxBackend(Backend):
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         m = self.largest(x)
         z = self.take(x, index) - m
-        e = _scatter_zero(jnp.exp(x - m), index)  # faster than a comparison, which would have to be stored
+        # A scatter is faster than a comparison, which would have to be stored.
+        set_zero = self.put if _is_explicit(x) else _scatter
+        e = set_zero(jnp.exp(x - m), index, 0.0)
         total, t = self.total(e), jnp.exp(z)
         # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
         # Where the sum is that small, the term at the index is the only one above 3/4.
@@ -112,7 +116,24 @@ class JaxBackend(Backend):
     def optimization_barrier(self, x: Array) -> Array:
         return jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
 
+    def take(self, x: Array, index: Array) -> Array:
+        return self.compared(x, index) if _is_explicit(x) else super().take(x, index)
+
+    def gather(self, table: Array, index: Array) -> Array:
+        if not _is_explicit(index):
+            return super().gather(table, index)
+        return table.at[index].get(out_sharding=jax.typeof(index).sharding)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        if not (_is_explicit(a) or _is_explicit(b)):
+            return jnp.matmul(a, b)
+        (rows, _), (_, columns) = jax.typeof(a).sharding.spec, jax.typeof(b).sharding.spec
+        columns = None if _axes_among(rows) & _axes_among(columns) else columns
+        return jnp.matmul(a, b, out_sharding=PartitionSpec(rows, columns))
+
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
+        if _is_explicit(a):
+            return super().add_product(total, a, b)
         rows = max(1, PRODUCT // b.shape[1])
 
         def add(start: Any, length: int, total: Array) -> Array:
@@ -133,6 +154,8 @@ class JaxBackend(Backend):
     def loop(self, function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
         # scan stays a loop when compiled; checkpoint keeps no array of a block for the backward pass.
         step = jax.checkpoint(lambda sums, block: function(sums, *block))
+        if _is_explicit(arrays[0]):
+            return self._sharded_loop(step, sums, arrays, rows)
         sums = [_varying(total, *arrays) for total in sums]
         count, rest = divmod(arrays[0].shape[0], rows)
         whole = jax.tree.map(lambda a: jnp.reshape(a[: count * rows], (count, rows, *a.shape[1:])), arrays)
@@ -142,6 +165,18 @@ class JaxBackend(Backend):
             sums, last = step(sums, jax.tree.map(lambda a: a[count * rows :], arrays))
             outputs = jax.tree.map(lambda y, z: jnp.concatenate([y, z]), outputs, last)
         return sums, outputs
+
+    def _sharded_loop(self, step: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
+        # Every block has as many rows of each shard, so that no row is moved to another device.
+        total, sharding = arrays[0].shape[0], jax.typeof(arrays[0]).sharding
+        shards = math.prod([sharding.mesh.shape[axis] for axis in _axes_among(sharding.spec[0])])
+        fewest = math.ceil(total / rows)
+        count = next((n for n in range(fewest, 2 * fewest) if total % (n * shards) == 0), 1)
+        blocks = jax.tree.map(
+            lambda a: jnp.moveaxis(jnp.reshape(a, (total // count, count, *a.shape[1:])), 1, 0), arrays
+        )
+        sums, outputs = jax.lax.scan(step, sums, blocks)
+        return sums, jax.tree.map(lambda y: jnp.reshape(jnp.moveaxis(y, 0, 1), (total, *y.shape[2:])), outputs)
 
     def apply(self, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
         return _compiled(rule, options)(primals, constants)
@@ -171,12 +206,22 @@ def _compiled(rule: Any, options: Any) -> Any:
     return jax.jit(evaluate, inline=True)
 
 
-def _scatter_zero(x: Array, index: Array) -> Array:
-    """The rows with 0 at the index of each."""
+def _is_explicit(x: Array) -> bool:
+    """Whether the sharding of an array is a part of its type, which indexing and products cannot always infer."""
+    return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
+
+
+def _scatter(x: Array, index: Array, value: float) -> Array:
+    """The rows with the entry at each index replaced."""
     rows = jnp.reshape(x, (-1, x.shape[-1]))
     at_index = rows.at[jnp.arange(rows.shape[0]), jnp.reshape(index, (-1,))]
-    rows = at_index.set(0.0, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+    rows = at_index.set(value, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
     return jnp.reshape(rows, x.shape)
+
+
+def _axes_among(entry: Any) -> set[str]:
+    """The mesh axes in an entry of a PartitionSpec."""
+    return set() if entry is None else {entry} if isinstance(entry, str) else set(entry)
 
 
 def _small_scaled_exp(x: Array, shift: Array) -> Array:
@@ -188,7 +233,8 @@ def _small_scaled_exp(x: Array, shift: Array) -> Array:
 def _sum_of(function: Any, x: Array, shift: Array) -> Array:
     """The sum over each row of a function of x and the shift, which XLA computes without storing the terms."""
     length = x.shape[-1]
-    group = _group(length) if isinstance(length, int) else None  # jax.export may have a symbol
+    is_divisible = isinstance(length, int) and not _is_explicit(x)  # jax.export may have a symbol
+    group = _group(length) if is_divisible else None
     if group is None:
         return jnp.sum(function(x, shift), axis=-1, keepdims=True)
     groups = jnp.reshape(x, (*x.shape[:-1], length // group, group))
@@ -207,7 +253,7 @@ def _group(length: int) -> int | None:
 def _varying(total: Array, *arrays: Array | None) -> Array:
     """The same, of the type of what depends on these arrays: under shard_map they may differ from device to device."""
     for array in arrays:
-        if array is not None:
+        if array is not None and not _is_explicit(array):
             first = jnp.reshape(array, (-1,))[:1]
             total = total + jnp.sum(first != first).astype(total.dtype) * 0
     return total

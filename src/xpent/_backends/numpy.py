@@ -41,17 +41,17 @@ class NumpyBackend(BlockedBackend):
         super().__init__(np)
 
     def isdtype(self, dtype: DType, *kinds: str) -> bool:
-        return _KINDS.get(dtype.kind) in kinds
+        return (_KINDS.get(dtype.kind) or (_is_bfloat16(dtype) and "real floating")) in kinds
 
     def is_floating(self, x: Array) -> bool:
-        return bool(x.dtype.kind == "f")
+        return x.dtype.kind == "f" or _is_bfloat16(x.dtype)
 
     def is_real(self, x: Array) -> bool:
-        return x.dtype.kind in _REAL
+        return x.dtype.kind in _REAL or _is_bfloat16(x.dtype)
 
     def accumulation_dtype(self, dtype: DType) -> DType:
         if dtype.kind != "f":
-            return np.dtype("f8")
+            return np.dtype("f4" if dtype.kind == "V" else "f8")
         return dtype if dtype.itemsize >= 4 else np.dtype("f4")
 
     def as_index(self, x: Array) -> Array:
@@ -211,6 +211,11 @@ class NumpyBackend(BlockedBackend):
 @functools.lru_cache(maxsize=8)
 def _row_numbers(count: int) -> Array:
     return np.arange(count)[:, None]
+
+
+def _is_bfloat16(dtype: DType) -> bool:
+    """Whether a dtype is that of the package ml_dtypes, which NumPy takes for one of raw bytes."""
+    return dtype.kind == "V" and dtype.name == "bfloat16"
 
 
 @contextlib.contextmanager

@@ -104,7 +104,7 @@ def whole_logits(backend: Backend, x: Array, layer: Layer) -> Array:
 
 def finite(backend: Backend, x: Array) -> Array:
     """0 where it is not finite: the row is inactive, and its G is 0, or non-finite, and its G is NaN."""
-    return backend.xp.where(backend.xp.isfinite(x), x, 0.0)
+    return backend.xp.where(backend.xp.isfinite(x), x, backend.xp.zeros_like(x))
 
 
 def cap(backend: Backend, raw: Array, softcap: Scale | None) -> Array:
