@@ -47,11 +47,9 @@ def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, na
 
 
 def _remedy(value: Any) -> str:
-    """What to do where an array, traced perhaps, was given for a number that selects code."""
+    """What to do where an array, perhaps a traced one, was given for a Python int."""
     is_array = hasattr(value, "shape")
-    return (
-        ": pass a Python number, which jit needs as static (static_argnames or functools.partial)" if is_array else ""
-    )
+    return ": pass a Python int; under jit, with static_argnames or functools.partial" if is_array else ""
 
 
 def _is_broadcastable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
