@@ -7,10 +7,12 @@ import importlib
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from xpent.conformance import libraries
 from xpent.conformance.dtypes import EPSILON
@@ -25,14 +27,20 @@ MODULES = {
     "dask": "dask.array",
 }
 ONLY_ON_REQUEST = {"cupy", "dask"}
+ALL_DTYPES = ("float64", "float32", "float16", "bfloat16")
 DTYPES = {
-    "torch": ("float64", "float32", "float16", "bfloat16"),
-    # Compiling takes long, under jit the same as without; float16 is another bfloat16. The kit asks for all.
-    "jax": ("float64", "float32", "bfloat16"),
+    "torch": ALL_DTYPES,
+    # JAX spends its time compiling: each dtype is tested, and each way of calling. --thorough tests them together.
+    "jax": ("float32", "bfloat16"),
     "jax-jit": ("float64",),
     "array-api-strict": ("float64", "float32"),
     "dask": ("float64", "float32"),
 }
+THOROUGH_DTYPES = DTYPES | {"jax": ALL_DTYPES, "jax-jit": ALL_DTYPES}
+
+# A test run is reproducible; a thorough one looks for examples that no other has tried.
+settings.register_profile("default", max_examples=25, deadline=None, derandomize=True, database=None)
+settings.register_profile("thorough", max_examples=500, deadline=None, print_blob=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,12 +49,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--backend", action="append", choices=list(MODULES), help="library to test on, repeatable; default: all found"
     )
     group.addoption("--device", default="cpu", help="device to test on, as the library names it")
+    group.addoption("--thorough", action="store_true", help="every dtype on every library, and more random examples")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for backend in config.getoption("--backend") or ():
         if not _is_installed(backend):
             raise pytest.UsageError(f"--backend {backend}: {MODULES[backend]} is not installed")
+    settings.load_profile("thorough" if config.getoption("--thorough") else "default")
     backends = _backends(config)
     if "jax" in backends or "jax-jit" in backends:
         import jax
@@ -121,27 +131,15 @@ class Library:
             return function(*arrays, **options)
         import jax
 
-        constants = {name: value for name, value in options.items() if isinstance(value, jax.Array)}
-        static = {name: value for name, value in options.items() if name not in constants}
-        return jax.jit(lambda arrays, constants: function(*arrays, **constants, **static))(arrays, constants)
-
-
-@pytest.fixture(scope="session")
-def backends(request: pytest.FixtureRequest) -> list[str]:
-    """The names of the backends under test."""
-    return _backends(request.config)
+        static = [name for name, value in options.items() if not isinstance(value, jax.Array)]
+        return jax.jit(function, static_argnames=static)(*arrays, **options)
 
 
 @pytest.fixture(autouse=True)
-def _library_under_test(request: pytest.FixtureRequest, backends: list[str]) -> Iterator[None]:
-    """Skip what is marked as a test of other libraries; JAX makes its arrays on the device under test."""
+def _default_device_of_jax(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests of JAX make their arrays on the device under test."""
     marker = request.node.get_closest_marker("library")
-    if marker is None:
-        yield
-        return
-    if not set(marker.args) & set(backends):
-        pytest.skip("--backend asks for others")
-    if "jax" not in marker.args:
+    if marker is None or "jax" not in marker.args:
         yield
         return
     import jax
@@ -168,9 +166,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "xp" not in metafunc.fixturenames:
         return
     device = metafunc.config.getoption("--device")
+    dtypes = THOROUGH_DTYPES if metafunc.config.getoption("--thorough") else DTYPES
     libraries = [
         Library(name, dtype, device)
         for name in _backends(metafunc.config)
-        for dtype in DTYPES.get(name, ("float64", "float32", "float16"))
+        for dtype in dtypes.get(name, ("float64", "float32", "float16"))
     ]
     metafunc.parametrize("xp", libraries, ids=lambda library: f"{library.name}-{library.dtype_name}")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files of a library that is not under test; it may not be installed."""
+    asked = {MODULES[backend] for backend in _backends(config)}
+    others = {"torch", "jax"} - asked
+    return any(collection_path.name.startswith(f"test_{library}") for library in others) or None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what does not apply. A test of no library runs together with NumPy's, hence in one nox session only."""
+    backends = set(_backends(config))
+    deselected = [item for item in items if not _applies(item, backends)]
+    items[:] = [item for item in items if _applies(item, backends)]
+    config.hook.pytest_deselected(items=deselected)
+
+
+def _applies(item: pytest.Item, backends: set[str]) -> bool:
+    library, only_for = item.get_closest_marker("library"), item.get_closest_marker("only_for")
+    xp = item.callspec.params.get("xp") if hasattr(item, "callspec") else None
+    if xp is None:
+        return bool(backends & set(library.args if library else ("numpy",)))
+    return (library is None or xp.name in library.args) and (only_for is None or only_for.args[0](xp))

@@ -2,12 +2,11 @@
 
 import itertools
 
+import jax
+import jax.numpy as jnp
 import pytest
 from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER_CASES, assert_close, build
-
-jax = pytest.importorskip("jax")
-import jax.numpy as jnp  # noqa: E402
-from jax.test_util import check_grads  # noqa: E402
+from jax.test_util import check_grads
 
 pytestmark = pytest.mark.library("jax", "jax-jit")
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])

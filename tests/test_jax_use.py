@@ -2,14 +2,13 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from derivative_cases import CASES, CLASS_WEIGHT, HIGH_ORDER, LABELS, WHERE, X3, Q, X, assert_close, build, case
 
 import xpent
-
-jax = pytest.importorskip("jax")
-import jax.numpy as jnp  # noqa: E402
 
 pytestmark = pytest.mark.library("jax", "jax-jit")
 SAMPLE_WEIGHT = np.array([0.5, 2.0, 3.0])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from derivative_cases import (
     CASES,
     CLASS_WEIGHT,
@@ -19,7 +20,6 @@ from derivative_cases import (
 
 import xpent
 
-torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
 pytestmark = pytest.mark.library("torch")

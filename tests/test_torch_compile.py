@@ -4,14 +4,13 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER, LABELS, Q, X, assert_close, build, case
 from exactness import assert_normal_numbers_within, rows_of_subnormal_exponentials
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.func import grad, grad_and_value, hessian, jacfwd, jvp, vjp, vmap
 
 import xpent
-
-torch = pytest.importorskip("torch")
-from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
-from torch.func import grad, grad_and_value, hessian, jacfwd, jvp, vjp, vmap  # noqa: E402
 
 # The compiler itself uses what torch deprecates; every other warning is an error, a UserWarning above all.
 pytestmark = [

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import pytest
+import torch
 from derivative_cases import (
     ALL_OPTIONS,
     CASES,
@@ -19,11 +20,9 @@ from derivative_cases import (
     build,
     case,
 )
+from torch.func import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 
 import xpent
-
-torch = pytest.importorskip("torch")
-from torch.func import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap  # noqa: E402
 
 pytestmark = pytest.mark.library("torch")
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])

@@ -1,6 +1,7 @@
 """Eager calls of PyTorch that are compiled first, as XPENT_COMPILE=1 asks for."""
 
 import pytest
+import torch
 from derivative_cases import (
     ALL_OPTIONS,
     CASES,
@@ -16,15 +17,12 @@ from derivative_cases import (
     build,
     case,
 )
+from torch._dynamo.utils import counters
 
 import xpent
+from xpent._backends import torch as torch_backend
+from xpent._backends import torch_private
 from xpent._losses import linear
-
-torch = pytest.importorskip("torch")
-from torch._dynamo.utils import counters  # noqa: E402
-
-from xpent._backends import torch as torch_backend  # noqa: E402
-from xpent._backends import torch_private  # noqa: E402
 
 pytestmark = pytest.mark.library("torch")
 BOTH = xpent.value_and_grad(xpent.cross_entropy)

@@ -6,9 +6,9 @@ import inspect
 import re
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-from xpent._backends import torch_private  # noqa: E402
+from xpent._backends import torch_private
 
 pytestmark = pytest.mark.library("torch")
 

@@ -4,13 +4,12 @@ import functools
 import gc
 
 import pytest
+import torch
 from derivative_cases import CASES, CLASS_WEIGHT, LABELS, OF_LOGITS, Q, X, build, function_of
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 import xpent
-
-torch = pytest.importorskip("torch")
-from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
-from torch.autograd import forward_ad  # noqa: E402
 
 pytestmark = pytest.mark.library("torch")
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
