@@ -30,12 +30,14 @@ ONLY_ON_REQUEST = {"cupy", "dask"}
 ALL_DTYPES = ("float64", "float32", "float16", "bfloat16")
 DTYPES = {
     "torch": ALL_DTYPES,
-    # JAX spends its time compiling: each dtype is tested, and each way of calling. --thorough tests them together.
-    "jax": ("float32", "bfloat16"),
+    "jax": ("float32",),
     "jax-jit": ("float64",),
     "array-api-strict": ("float64", "float32"),
     "dask": ("float64", "float32"),
 }
+# JAX spends its time compiling. Both ways of calling it are tested, and two dtypes; a third where rounding is what is
+# tested, and in the conformance kit, which also asks float32 of jitted functions. --thorough tests all together.
+DTYPES_OF_ROUNDING = DTYPES | {"jax": ("float32", "bfloat16")}
 THOROUGH_DTYPES = DTYPES | {"jax": ALL_DTYPES, "jax-jit": ALL_DTYPES}
 
 # A test run is reproducible; a thorough one looks for examples that no other has tried.
@@ -165,8 +167,11 @@ def asarray(device: str) -> Any:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "xp" not in metafunc.fixturenames:
         return
-    device = metafunc.config.getoption("--device")
-    dtypes = THOROUGH_DTYPES if metafunc.config.getoption("--thorough") else DTYPES
+    device, dtypes = metafunc.config.getoption("--device"), DTYPES
+    if metafunc.config.getoption("--thorough"):
+        dtypes = THOROUGH_DTYPES
+    elif metafunc.definition.get_closest_marker("rounding") is not None:
+        dtypes = DTYPES_OF_ROUNDING
     libraries = [
         Library(name, dtype, device)
         for name in _backends(metafunc.config)

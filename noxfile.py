@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -9,6 +10,12 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests-numpy", "tests-torch", "tests-jax"]
 nox.options.reuse_existing_virtualenvs = True
+
+# Tests on JAX spend most of their time in the compiler of XLA.
+UNOPTIMIZED = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
+NO_TESTS = 5  # the exit status of pytest
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -35,31 +42,47 @@ def types(session: nox.Session) -> None:
     session.run("pytest", "tests/test_types.py", "--backend", "numpy")
 
 
-def run_tests(session: nox.Session, *backends: str) -> None:
-    """Run pytest on some backends."""
+def run_tests(session: nox.Session, backends: tuple[str, ...], *arguments: str, **options: Any) -> None:
+    """Run pytest on some backends, in two processes; tests of one xdist_group share a process."""
     chosen = [argument for backend in backends for argument in ("--backend", backend)]
-    session.run("pytest", "--numprocesses", "2", *chosen, *session.posargs)
+    parallel = ("--numprocesses", "2", "--dist", "loadgroup")
+    session.run("pytest", *parallel, *chosen, *arguments, *session.posargs, **options)
 
 
 @nox.session(name="tests-numpy")
 def tests_numpy(session: nox.Session) -> None:
-    """All tests on NumPy and array-api-strict."""
+    """Tests on NumPy and array-api-strict, and those of no library."""
     install(session, "test", extras=("conformance", "bench"))
-    run_tests(session, "numpy", "array-api-strict")
+    run_tests(session, ("numpy", "array-api-strict"))
 
 
 @nox.session(name="tests-torch")
 def tests_torch(session: nox.Session) -> None:
-    """All tests on PyTorch."""
+    """Tests on PyTorch."""
     install(session, "test", "torch", extras=("conformance",))
-    run_tests(session, "torch")
+    run_tests(session, ("torch",))
 
 
 @nox.session(name="tests-jax")
 def tests_jax(session: nox.Session) -> None:
-    """All tests on JAX, eager and jitted."""
+    """Tests on JAX, eager and jitted: of rounding with the optimizations of XLA, the others without."""
     install(session, "test", "jax", extras=("conformance",))
-    run_tests(session, "jax", "jax-jit")
+    env = {
+        "JAX_COMPILATION_CACHE_DIR": str(session.cache_dir / "jax"),  # for the other process and the next run
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    success = [0, NO_TESTS] if session.posargs else [0]
+    for expression, flags in (("not unoptimized", ""), ("unoptimized", UNOPTIMIZED)):
+        chosen = ("-m", expression)
+        run_tests(session, ("jax", "jax-jit"), *chosen, env={**env, "XLA_FLAGS": flags}, success_codes=success)
+
+
+@nox.session(default=False)
+def slow(session: nox.Session) -> None:
+    """All tests in every dtype, JAX with all optimizations, and a longer search for counterexamples."""
+    install(session, "test", "torch", "jax", extras=("conformance", "bench"))
+    run_tests(session, ("numpy", "array-api-strict", "torch", "jax", "jax-jit"), "--thorough")
 
 
 @nox.session(default=False)
@@ -83,7 +106,7 @@ def minimums(session: nox.Session) -> None:
     project = PYPROJECT["project"]
     oldest = [*project["dependencies"], *project["optional-dependencies"]["numpy"]]
     session.install(*[requirement.replace(">=", "==") for requirement in oldest])
-    run_tests(session, "numpy")
+    run_tests(session, ("numpy",))
 
 
 @nox.session(default=False)

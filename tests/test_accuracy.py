@@ -16,6 +16,7 @@ import xpent
 from xpent.conformance import oracle
 from xpent.conformance.cases import BY_NAME
 
+pytestmark = pytest.mark.rounding
 OFFSETS = (0.0, 1e3, 1e4)
 exponentials_are_subnormal = pytest.mark.only_for(lambda xp: xp.dtype_name != "float64")  # exp(-88), in float32
 

@@ -5,6 +5,7 @@ import pytest
 
 import xpent
 
+pytestmark = pytest.mark.unoptimized
 LOGITS = np.asarray([[1.0, 3, 5], [1, -9, 4]])
 LABELS = np.asarray([2, 1])
 ONES = np.ones(5)

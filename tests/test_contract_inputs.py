@@ -7,6 +7,7 @@ from exactness import assert_within, differentiate, spread
 import xpent
 from xpent.conformance import oracle
 
+pytestmark = pytest.mark.unoptimized
 RNG = np.random.default_rng(7)
 X, LABELS = RNG.integers(-8, 8, size=(6, 5)).astype(float), RNG.integers(5, size=6)
 Q = RNG.dirichlet(np.ones(5), size=6)

@@ -7,6 +7,7 @@ from exactness import assert_within, differentiate, prepare, spread
 import xpent
 from xpent.conformance import oracle
 
+pytestmark = pytest.mark.rounding
 X = np.asarray([[1.0, 3, -5, 7, 0.5], [2, -6, 4, 1, 0], [0.25, 0.25, -2, 1, 3]])
 LABELS = np.asarray([3, 1, 0])
 Q = np.asarray([[0.5, 0.25, 0.25, 0, 0], [0.125, 0.5, 0.125, 0.25, 0], [0, 0, 0, 1, 0]])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rich")
+pytestmark = pytest.mark.unoptimized
 FOLDER = Path(__file__).parent.parent / "examples"
 BATCH, TIME, INPUTS, HIDDEN, CLASSES = 3, 5, 2, 4, 6
 in_float64 = pytest.mark.only_for(lambda xp: xp.dtype_name == "float64")

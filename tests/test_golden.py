@@ -6,6 +6,7 @@ from exactness import differentiate
 
 import xpent
 
+pytestmark = pytest.mark.rounding
 LOGITS = [[[1.0, 3, 5, 7], [1, -9, 4, 8]]]  # batch, time, class
 LABELS = [[3, 1]]
 ONE_HOT = [[[0, 0, 0, 1], [0, 1, 0, 0]]]

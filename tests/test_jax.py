@@ -8,7 +8,7 @@ import pytest
 from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER_CASES, assert_close, build
 from jax.test_util import check_grads
 
-pytestmark = pytest.mark.library("jax", "jax-jit")
+pytestmark = [pytest.mark.library("jax", "jax-jit"), pytest.mark.unoptimized]
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 high_order_cases = pytest.mark.parametrize("case", HIGH_ORDER_CASES, ids=[case.id for case in HIGH_ORDER_CASES])
 NESTINGS = list(itertools.product((jax.jacfwd, jax.jacrev), repeat=2))

@@ -10,7 +10,7 @@ from derivative_cases import CASES, CLASS_WEIGHT, HIGH_ORDER, LABELS, WHERE, X3,
 
 import xpent
 
-pytestmark = pytest.mark.library("jax", "jax-jit")
+pytestmark = [pytest.mark.library("jax", "jax-jit"), pytest.mark.unoptimized]
 SAMPLE_WEIGHT = np.array([0.5, 2.0, 3.0])
 FEW_CASES = [case for case in CASES if case.id in ("softmax where", "log_softmax middle axis", *HIGH_ORDER)]
 kinds = pytest.mark.parametrize("targets", [LABELS, Q], ids=["labels", "distribution"])

@@ -35,6 +35,7 @@ BAD = [
 ]
 
 
+@pytest.mark.unoptimized
 @pytest.mark.parametrize(
     ("given", "error", "message"), BAD, ids=[f"{next(iter(g))} {i}" for i, (g, *_) in enumerate(BAD)]
 )
@@ -65,6 +66,7 @@ def gradients(features, weight, targets, bias, **options):
     return xpent.value_and_grad(xpent.linear_cross_entropy, (0, 1, 3))(features, weight, targets, bias=bias, **options)
 
 
+@pytest.mark.unoptimized
 @pytest.mark.parametrize("block_size", [1, 3, 100])
 def test_blocks_of_any_size_give_what_all_logits_at_once_give(xp, block_size):
     options = {"ignore_index": 2, "label_smoothing": 0.1, "z_loss": 0.1}
@@ -144,6 +146,7 @@ def test_a_frozen_weight_has_no_gradient_made():
     assert peak_of(lambda: gradient(features, weight, labels)) < weight.nbytes / 4
 
 
+@pytest.mark.unoptimized
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_what_moves_in_an_ignored_row_may_be_nan(xp, reduction):
     labels, with_nan, without = LABELS.copy(), np.ones_like(FEATURES), np.ones_like(FEATURES)
@@ -196,6 +199,7 @@ def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_torch():
     np.testing.assert_allclose(*found, rtol=0, atol=256 * 2.0**-53 * abs(found[1]).max())
 
 
+@pytest.mark.unoptimized
 @pytest.mark.library("jax")
 def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_jax():
     import jax
@@ -210,6 +214,7 @@ def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_jax():
     np.testing.assert_allclose(*found, rtol=0, atol=256 * 2.0**-53 * abs(found[1]).max())
 
 
+@pytest.mark.unoptimized
 @pytest.mark.library("jax")
 @pytest.mark.parametrize("shared", [1, 2**20], ids=["classes in pieces", "classes at once"])
 def test_rows_can_be_shared_among_devices(shared, monkeypatch):

@@ -1,16 +1,18 @@
 """What holds for every input: Hypothesis looks for one where it does not."""
 
+import functools
+
 import numpy as np
 import pytest
 from exactness import spread
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 import xpent
 
-N, C = 16, 4  # many rows a call, for a call may have to be compiled
-examples = settings(max_examples=3, deadline=None, derandomize=True, database=None)
+pytestmark = pytest.mark.unoptimized
+N, C = 16, 4
 logits = st_numpy.arrays(np.float64, (N, C), elements=st.integers(-20, 20))  # exact in every dtype, however shifted
 directions = st_numpy.arrays(np.float64, (2, N, C), elements=st.integers(-8, 8))
 labels = st_numpy.arrays(np.int64, N, elements=st.integers(0, C - 1))
@@ -57,7 +59,6 @@ def answers(xp, x, t):
 
 
 @given(x=logits, shift=shifts, t=labels)
-@examples
 def test_shifting_the_logits_changes_no_bit_of_what_depends_on_differences(xp, x, shift, t):
     *before, log_sum = answers(xp, x, t)
     *after, shifted = answers(xp, x + shift, t)
@@ -67,7 +68,6 @@ def test_shifting_the_logits_changes_no_bit_of_what_depends_on_differences(xp, x
 
 
 @given(x=logits, t=labels)
-@examples
 def test_rows_of_softmax_sum_to_one_and_rows_of_the_gradient_to_zero(xp, x, t):
     for targets in (t, Q):
         p, _, _, gradient, _ = answers(xp, x, targets)
@@ -77,7 +77,6 @@ def test_rows_of_softmax_sum_to_one_and_rows_of_the_gradient_to_zero(xp, x, t):
 
 
 @given(x=logits, t=labels, order=permutations)
-@examples
 def test_permuting_the_classes_permutes_the_answers(xp, x, t, order):
     p, log_p, loss, gradient, log_sum = answers(xp, x, t)
     expected = p[:, order], log_p[:, order], loss, gradient[:, order], log_sum
@@ -86,22 +85,27 @@ def test_permuting_the_classes_permutes_the_answers(xp, x, t, order):
         np.testing.assert_allclose(other, one, rtol=0, atol=tolerance(xp, x, size))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-@given(x=logits, uv=directions)
-@examples
-def test_pullback_is_the_transpose_of_the_pushforward(xp, name, x, uv):
-    function, targets, options = FUNCTIONS[name]
-    primals = tuple(xp.asarray(array) for array in (x, *targets))
-    moves = [True, *[target.dtype == float for target in targets]]
-    v = [xp.asarray(direction) for direction in uv[: sum(moves)]]
-    value = xp.to_numpy(function(*primals, **theirs(xp, options)))
-    g = xp.asarray(np.resize(uv[1] + 1.0, value.shape))
+@functools.cache
+def products(name):
+    """The products with the Jacobian of a function from both sides; one function for all examples is compiled once."""
+    function, targets, _ = FUNCTIONS[name]
+    moved = 1 + sum(target.dtype == float for target in targets)
 
     def run(g, v, *primals, **options):
-        pulled = xpent.vjp(function, *primals, **options)[1](g)
-        tangents = tuple(v[: sum(moves)]) + (None,) * (len(primals) - sum(moves))
-        return pulled, xpent.jvp(function, primals, tangents, **options)[1]
+        tangents = (*v, *[None] * (len(primals) - moved))
+        return xpent.vjp(function, *primals, **options)[1](g), xpent.jvp(function, primals, tangents, **options)[1]
 
+    return moved, run
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@given(x=logits, uv=directions)
+def test_pullback_is_the_transpose_of_the_pushforward(xp, name, x, uv):
+    (function, targets, options), (moved, run) = FUNCTIONS[name], products(name)
+    primals = tuple(xp.asarray(array) for array in (x, *targets))
+    v = tuple(xp.asarray(direction) for direction in uv[:moved])
+    value = xp.to_numpy(function(*primals, **theirs(xp, options)))
+    g = xp.asarray(np.resize(uv[1] + 1.0, value.shape))
     pulled, pushed = xp.call(run, g, v, *primals, **theirs(xp, options))
     left = np.sum(xp.to_numpy(pushed) * xp.to_numpy(g))
     right = sum(np.sum(xp.to_numpy(a) * xp.to_numpy(b)) for a, b in zip(pulled, v, strict=True))
@@ -110,26 +114,24 @@ def test_pullback_is_the_transpose_of_the_pushforward(xp, name, x, uv):
     np.testing.assert_allclose(left, right, rtol=0, atol=tolerance(xp, x, size))
 
 
+def products_with_the_hessian(x, t, u, v, **options):
+    gradient = xpent.grad(xpent.cross_entropy)
+    forward = [xpent.jvp(gradient, (x, t), (a, None), **options)[1] for a in (u, v)]
+    return *forward, xpent.vjp(gradient, x, t, **options)[1](u)[0]
+
+
 @pytest.mark.parametrize("name", ["indices", "distributions", "normalized"])
 @given(x=logits, uv=directions)
-@examples
 def test_hessian_is_symmetric_and_the_same_forward_and_backward(xp, name, x, uv):
     _, (targets,), options = FUNCTIONS[name]
-    gradient = xpent.grad(xpent.cross_entropy)
-
-    def run(x, t, u, v, **options):
-        forward = [xpent.jvp(gradient, (x, t), (a, None), **options)[1] for a in (u, v)]
-        return *forward, xpent.vjp(gradient, x, t, **options)[1](u)[0]
-
     arrays = [xp.asarray(array) for array in (x, targets, *uv)]
-    of_u, of_v, backward = (xp.to_numpy(a) for a in xp.call(run, *arrays, **theirs(xp, options)))
+    of_u, of_v, backward = (xp.to_numpy(a) for a in xp.call(products_with_the_hessian, *arrays, **theirs(xp, options)))
     bar = tolerance(xp, x, 4 * np.max(np.abs(uv)))
     np.testing.assert_allclose(backward, of_u, rtol=0, atol=bar)
     np.testing.assert_allclose(np.sum(uv[1] * of_u), np.sum(uv[0] * of_v), rtol=0, atol=bar * np.sum(np.abs(uv)))
 
 
 @given(x=logits, cut=st.integers(1, C - 1))
-@examples
 def test_parts_of_a_sum_merge(xp, x, cut):
     parts = [xp.call(xpent.logsumexp, xp.asarray(x[:, part]), keepdims=True) for part in (slice(cut), slice(cut, C))]
     merged = xp.to_numpy(xp.call(xpent.logsumexp, xp.module.concat(parts, axis=-1)))

@@ -9,6 +9,7 @@ from exactness import differentiate
 import xpent
 from xpent._losses import cross_entropy
 
+pytestmark = pytest.mark.unoptimized
 RNG = np.random.default_rng(11)
 X, LABELS = 3.0 * RNG.standard_normal((5, 4)), np.asarray([3, 0, 1, 1, 2])
 FEATURES, WEIGHT = RNG.standard_normal((5, 3)), RNG.standard_normal((4, 3))
