@@ -182,6 +182,10 @@ class Backend:
         index = self.xp.argmax(x, axis=-1, keepdims=True)
         return self.take(x, index), index
 
+    def one_of_row(self, x: Array) -> Array:
+        """Some array with one entry per row, of the dtype of the rows."""
+        return x[..., :1]
+
     def take(self, x: Array, index: Array) -> Array:
         """The entry of each row at its index."""
         if hasattr(self.xp, "take_along_axis"):

@@ -92,7 +92,7 @@ class JaxBackend(Backend):
         return e, r, t, self.log_ratio(r, t, z)
 
     def exp_and_rest(self, d: Array, index: None, out: Array | None = None) -> tuple[Array, Array]:
-        return jnp.exp(d), self.rest_sum(d, jnp.zeros_like(d[..., :1]), None)
+        return jnp.exp(d), self.rest_sum(d, jnp.zeros_like(self.one_of_row(d)), None)
 
     def rest_sum(self, x: Array, shift: Array, index: None, d: Array | None = None) -> Array:
         total = _sum_of(lambda x, shift: jnp.exp(x - shift), x, shift)
@@ -119,6 +119,9 @@ class JaxBackend(Backend):
     def take(self, x: Array, index: Array) -> Array:
         return self.compared(x, index) if _is_explicit(x) else super().take(x, index)
 
+    def one_of_row(self, x: Array) -> Array:
+        return self.largest(x) if _is_explicit(x) else super().one_of_row(x)
+
     def gather(self, table: Array, index: Array) -> Array:
         if not _is_explicit(index):
             return super().gather(table, index)
@@ -130,6 +133,11 @@ class JaxBackend(Backend):
         (rows, _), (_, columns) = jax.typeof(a).sharding.spec, jax.typeof(b).sharding.spec
         columns = None if _axes_among(rows) & _axes_among(columns) else columns
         return jnp.matmul(a, b, out_sharding=PartitionSpec(rows, columns))
+
+    def add(self, x: Array, y: Array) -> Array:
+        if _is_explicit(x) and _is_explicit(y):
+            y = jax.sharding.reshard(y, PartitionSpec(jax.typeof(x).sharding.spec[-1]))
+        return x + y
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
         if _is_explicit(a):
@@ -168,15 +176,17 @@ class JaxBackend(Backend):
 
     def _sharded_loop(self, step: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
         # Every block has as many rows of each shard, so that no row is moved to another device.
-        total, sharding = arrays[0].shape[0], jax.typeof(arrays[0]).sharding
+        length, sharding = arrays[0].shape[0], jax.typeof(arrays[0]).sharding
         shards = math.prod([sharding.mesh.shape[axis] for axis in _axes_among(sharding.spec[0])])
-        fewest = math.ceil(total / rows)
-        count = next((n for n in range(fewest, 2 * fewest) if total % (n * shards) == 0), 1)
+        fewest = math.ceil(length / rows)
+        count = next((n for n in range(fewest, 2 * fewest) if length % (n * shards) == 0), 1)
         blocks = jax.tree.map(
-            lambda a: jnp.moveaxis(jnp.reshape(a, (total // count, count, *a.shape[1:])), 1, 0), arrays
+            lambda a: jnp.moveaxis(jnp.reshape(a, (length // count, count, *a.shape[1:])), 1, 0), arrays
         )
+        found, _ = jax.eval_shape(step, sums, jax.tree.map(lambda a: a[0], blocks))
+        sums = [jax.sharding.reshard(total, y.sharding) for total, y in zip(sums, found, strict=True)]
         sums, outputs = jax.lax.scan(step, sums, blocks)
-        return sums, jax.tree.map(lambda y: jnp.reshape(jnp.moveaxis(y, 0, 1), (total, *y.shape[2:])), outputs)
+        return sums, jax.tree.map(lambda y: jnp.reshape(jnp.moveaxis(y, 0, 1), (length, *y.shape[2:])), outputs)
 
     def apply(self, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
         return _compiled(rule, options)(primals, constants)

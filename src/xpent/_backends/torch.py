@@ -69,7 +69,9 @@ class TorchBackend(Backend):
         return x.device
 
     def inspectable(self, x: Array) -> Array | None:
-        return x if x.is_cpu and torch_private.are_plain((x,)) else None
+        if not x.is_cpu:
+            return None
+        return x if torch_private.are_plain((x,)) else torch_private.data_of_subclass(x)
 
     def all_within(self, index: Array, count: int) -> bool:
         lowest, highest = torch.aminmax(index)
@@ -298,6 +300,9 @@ class FusedTorchBackend(EagerTorchBackend):
     ) -> list[Array]:
         return run_compiled(kernel, static, dtypes, arguments)
 
+
+# Checks of shapes are made once, when a call is traced. PyTorch ignores the warnings about its own.
+warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"xpent\.")
 
 TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
 

@@ -24,7 +24,7 @@ _functorch = torch._C._functorch
 
 def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether no tensor is of a subclass, traced or wrapped by a transform."""
-    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
+    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() or is_tracing():
         return False
     for x in tensors:
         if type(x) not in _PLAIN:
@@ -32,6 +32,16 @@ def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
         if _functorch.is_functorch_wrapped_tensor(x) or _functorch.is_legacy_batchedtensor(x):
             return False
     return True
+
+
+def data_of_subclass(x: torch.Tensor) -> torch.Tensor | None:
+    """The plain tensor with the data of a subclass that has data of its own, else None."""
+    kind = type(x)
+    if kind in _PLAIN or torch.compiler.is_compiling() or kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return None
+    with torch._C.DisableTorchFunctionSubclass():
+        data = x.as_subclass(torch.Tensor)
+    return data if are_plain((data,)) else None
 
 
 def are_eager(tensors: Sequence[torch.Tensor]) -> bool:

@@ -413,7 +413,7 @@ def _hessian_product(
     problem = prepare(backend, primals, constants, options)
     rows = Rows._make([a if a is None else field_as_rows(backend, a, axes, logits.ndim) for a in problem.rows])
     x = masked_logits(backend, rows.logits, rows.mask)
-    ones = xp.ones_like(x[..., :1])  # PyTorch rounds Python numbers to float32 in nested forward mode
+    ones = xp.ones_like(backend.one_of_row(x))  # PyTorch rounds Python numbers to float32 in nested forward mode
     scale = ones * problem.shared.scale if rows.scale is None else rows.scale
     slope = ones * target_slope(backend, x.dtype, constants.class_weight, constants.label_smoothing)
     q = _smoothed_targets(backend, x, rows, problem.shared)

@@ -99,7 +99,7 @@ def whole_logits(backend: Backend, x: Array, layer: Layer) -> Array:
     raw = affine(backend, finite(backend, x), layer.weight, layer.bias)
     raw = backend.cast(raw, backend.accumulation_dtype(raw.dtype))
     is_finite = ~backend.any_of_row(~xp.isfinite(x))
-    return raw + xp.where(is_finite, xp.zeros_like(raw[:, :1]), math.nan)
+    return raw + xp.where(is_finite, xp.zeros_like(backend.one_of_row(raw)), math.nan)
 
 
 def finite(backend: Backend, x: Array) -> Array:
