@@ -27,6 +27,7 @@ class Backend:
     has_devices = True  # whether arrays of one call must be on one device
     differentiates = False  # whether the library may differentiate, record or trace what is computed
 
+    zeroes_results = False  # whether `zero_rows` of results is enough, and `neutral_rows` does nothing
     transposes_jvp = False  # whether the library goes backward by transposing the forward mode
     block_logits = 2**24  # in a block of a linear layer; with fewer, adding to dW takes longer than multiplying
 
@@ -177,6 +178,15 @@ class Backend:
         """The maximum of each row."""
         return self.xp.max(x, axis=-1, keepdims=True)
 
+    def shift(self, m: Array) -> Array:
+        """What to subtract from rows with maximum m before exp: m, but 0 for -inf and NaN for +inf.
+
+        The exponentials of a fully masked row are 0 then, and those of a row with +inf are NaN.
+        """
+        m = self.xp.where(m == -math.inf, 0.0, m)
+        # Were NaN a constant here, compilers would not see that the forward and the backward pass share their sums.
+        return m + 0.0 * m
+
     def first_maximum(self, x: Array) -> tuple[Array, Array | None]:
         """The maximum of each row and the index where it is first attained, None if `exp_and_rest` needs no index."""
         index = self.xp.argmax(x, axis=-1, keepdims=True)
@@ -201,7 +211,7 @@ class Backend:
         return self.xp.where(self.class_indices(x) == index, value, x)
 
     def neutral_rows(self, x: Array, is_active: Array) -> Array:
-        """Logits with those of inactive rows set to 0, unless `zero_rows` of the results is enough.
+        """Logits with those of inactive rows set to 0, unless ``zeroes_results``.
 
         JAX may differentiate functions of rows itself (its scan drops custom derivatives at second order), and would
         multiply NaN by 0.
@@ -237,13 +247,19 @@ class Backend:
 
         Returns e = exp(x - m) with 0 at the index of each row, where m is the maximum of the row, the sum r of each row
         of it, the term t at the index, and log((r + t) / t). A library may multiply e, r and t of a row by one factor,
-        because callers use their ratios, but not where t underflows. ``out`` may be ``x``.
+        because callers use their ratios, but not where t underflows. In a fully masked row e and t are 0 and r is 1, so
+        that the loss of its target is +inf and the gradient there -1. ``out`` may be ``x``.
         """
-        m = self.largest(x)
+        largest = self.largest(x)
+        m = self.shift(largest)
         z = self.take(x, index) - m
         e = self.put(self.scaled_exp(x - m), index, 0.0)
-        r, t = self.total(e) * 2.0**-64, self.xp.exp(z)
+        r, t = self.with_masked(self.total(e) * 2.0**-64, largest), self.xp.exp(z)
         return e * 2.0**-64, r, t, self.log_ratio(r, t, z)
+
+    def with_masked(self, r: Array, m: Array) -> Array:
+        """Sums of exponentials with 1 for those of fully masked rows, whose maximum m is -inf."""
+        return r + self.cast(m == -math.inf, r.dtype)
 
     def exponential_sums(self, x: Array, index: Array) -> tuple[Array, Array, Array]:
         """The same without the terms."""
@@ -280,9 +296,10 @@ class Backend:
         return self.exp_and_rest(self.subtract(x, shift) if d is None else d, index)[1]
 
     def softmax(self, x: Array, out: Array | None = None) -> Array:
-        """exp(x - m) / sum exp(x - m), where m is the maximum of each row; rows without a finite one are NaN."""
-        e = self.exp(self.subtract(x, self.largest(x), out), out)
-        return self.divide(e, self.total(e))
+        """exp(x - m) / sum exp(x - m), where m is the maximum of each row; 0 in a fully masked row."""
+        m = self.largest(x)
+        e = self.exp(self.subtract(x, self.shift(m), out), out)
+        return self.divide(e, self.with_masked(self.total(e), m))
 
     # Matrices
 

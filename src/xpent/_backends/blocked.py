@@ -15,6 +15,8 @@ class BlockedBackend(Backend):
     Rows longer than a block are computed in parts, with one shift for all, so that their sums merge by addition.
     """
 
+    zeroes_results = True
+
     def neutral_rows(self, x: Array, is_active: Array) -> Array:
         return x
 
@@ -56,9 +58,11 @@ class BlockedBackend(Backend):
     def _exponential_sums_of_parts(
         self, x: Array, index: Array, parts: list[slice], out: Array | None
     ) -> tuple[Array, Array, Array]:
-        m = self._largest_of_parts(x, parts)
+        largest = self._largest_of_parts(x, parts)
+        m = self.shift(largest)
         z = self.take(x, index) - m
-        r, t = self._sum_of_parts(x, m, index, parts, out), self.xp.exp(z)
+        r = self.with_masked(self._sum_of_parts(x, m, index, parts, out), largest)
+        t = self.xp.exp(z)
         return r, t, self.log_ratio(r, t, z)
 
     def rest_sum(self, x: Array, shift: Array, index: Array | None, d: Array | None = None) -> Array:
@@ -73,7 +77,8 @@ class BlockedBackend(Backend):
             return super().softmax(x, out)
         out = self.empty(x.shape, x.dtype, x) if out is None else out
         m = self._largest_of_parts(x, parts)
-        return self.divide(out, self._sum_of_parts(x, m, None, parts, out))
+        total = self._sum_of_parts(x, self.shift(m), None, parts, out)
+        return self.divide(out, self.with_masked(total, m))
 
     def _largest_of_parts(self, x: Array, parts: list[slice]) -> Array:
         return self.largest(self._of_parts(x, parts, lambda part: self.largest(x[..., part])))

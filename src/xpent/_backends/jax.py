@@ -75,12 +75,13 @@ class JaxBackend(Backend):
         return self.largest(x), None
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
-        m = self.largest(x)
+        largest = self.largest(x)
+        m = self.shift(largest)
         z = self.take(x, index) - m
         # A scatter is faster than a comparison, which would have to be stored.
         set_zero = self.put if _is_explicit(x) else _scatter
         e = set_zero(jnp.exp(x - m), index, 0.0)
-        total, t = self.total(e), jnp.exp(z)
+        total, t = self.with_masked(self.total(e), largest), jnp.exp(z)
         # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
         # Where the sum is that small, the term at the index is the only one above 3/4.
         is_small = total < x.shape[-1] * self.smallest_term(x.dtype)
@@ -107,8 +108,9 @@ class JaxBackend(Backend):
         return jax.lax.cond(jnp.any(total < 2.0), without_largest, lambda: total - 1.0)
 
     def softmax(self, x: Array, out: Array | None = None) -> Array:
-        e = jnp.exp(x - self.largest(x))
-        return e / self.total(e)
+        m = self.largest(x)
+        e = jnp.exp(x - self.shift(m))
+        return e / self.with_masked(self.total(e), m)
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return jax.numpy_rank_promotion("allow")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpent._backends.base import Array, Backend, DType
+from xpent._backends.base import Array, DType
 from xpent._backends.blocked import BlockedBackend
 
 _KINDS = {"f": "real floating", "i": "integral", "u": "integral", "b": "bool"}
@@ -113,16 +114,14 @@ class NumpyBackend(BlockedBackend):
     def sum_all(self, x: Array) -> Array:
         return np.add.reduce(x, axis=None)
 
-    def log_ratio(self, r: Array, t: Array, z: Array) -> Array:
-        if z.size and np.minimum.reduce(z, axis=None) > -64.0:
-            return np.log1p(r / t)
-        return Backend.log_ratio(self, r, t, z)
-
     def total(self, x: Array) -> Array:
         return np.add.reduce(x, axis=-1, keepdims=True)
 
     def largest(self, x: Array) -> Array:
         return np.maximum.reduce(x, axis=-1, keepdims=True)
+
+    def shift(self, m: Array) -> Array:
+        return m if math.isfinite(np.add.reduce(m, axis=None)) else super().shift(m)
 
     def take(self, x: Array, index: Array) -> Array:
         if x.ndim == 2:
@@ -159,7 +158,7 @@ class NumpyBackend(BlockedBackend):
         largest = self.take(d, index)
         e = self.put(np.exp(d, out=out), index, 0.0)
         rest = _guarded(self.total(e), d, np.zeros_like(largest), index)
-        return self.put(e, index, 1.0 + 0.0 * largest), rest
+        return self.put(e, index, np.exp(largest)), rest
 
     def _exponentials_of_rows(self, x: Array, index: Array, out: Array | None) -> tuple[Array, Array, Array, Array]:
         m = np.maximum.reduce(x, axis=-1, keepdims=True)
@@ -168,7 +167,24 @@ class NumpyBackend(BlockedBackend):
         e = np.subtract(x, m, out=None if out is None or np.may_share_memory(out, x) else out)
         self.put(np.exp(e, out=e), index, 0.0)
         r, t = _guarded(self.total(e), x, m, index), np.exp(z)
+        if z.size and np.minimum.reduce(z, axis=None) > -64.0:
+            return e, r, t, np.log1p(r / t)
+        is_masked = m == -np.inf
+        if np.logical_or.reduce(is_masked, axis=None):  # x - m is NaN there
+            e[is_masked[..., 0]] = 0.0
+            r[is_masked], t[is_masked], z[is_masked] = 1.0, 0.0, -np.inf
         return e, r, t, self.log_ratio(r, t, z)
+
+    def softmax(self, x: Array, out: Array | None = None) -> Array:
+        if self.parts(x) is not None:
+            return super().softmax(x, out)
+        m = self.largest(x)
+        e = self.exp(self.subtract(x, m, out), out)
+        total = self.total(e)
+        if not math.isfinite(np.add.reduce(total, axis=None)):
+            is_masked = (m == -np.inf)[..., 0]
+            e[is_masked], total[is_masked] = 0.0, 1.0
+        return self.divide(e, total)
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return np.errstate(all="ignore")

@@ -138,11 +138,12 @@ class TorchBackend(Backend):
         return x.scatter(-1, index, value)
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
-        m = self.largest(x)
+        largest = self.largest(x)
+        m = self.shift(largest)
         z = self.take(x, index) - m
         # A compiler fuses a comparison with what is summed, but not a scatter.
         e = torch.where(self.class_indices(x) == index, 0.0, self.scaled_exp(x - m))
-        r, t = self._sum_of_many(e) * 2.0**-64, torch.exp(z)
+        r, t = self.with_masked(self._sum_of_many(e) * 2.0**-64, largest), torch.exp(z)
         return e * 2.0**-64, r, t, self.log_ratio(r, t, z)
 
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
@@ -218,6 +219,11 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         # argmax takes longer than everything else for whole rows, which do not need the index.
         return super().first_maximum(x) if self.parts(x) is not None else TorchBackend.first_maximum(self, x)
 
+    def shift(self, m: Array) -> Array:
+        if m.device.type == "cpu" and math.isfinite(m.sum().item()):
+            return m
+        return super().shift(m)
+
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
         return x.scatter_(-1, index, value)
 
@@ -255,11 +261,12 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         if x.numel() == 0 or torch.minimum(r, t).amin().item() > smallest:
             return e, r, t, torch.log1p(r / t)
         rows = ~(torch.minimum(r, t) > smallest)[..., 0]
-        m = x[rows].amax(-1, keepdim=True)
+        largest = x[rows].amax(-1, keepdim=True)
+        m = self.shift(largest)
         exact = self.scaled_exp(x[rows] - m).scatter_(-1, index[rows], 0.0)
         z = x[rows].gather(-1, index[rows]) - m
         e[rows], t[rows] = exact * 2.0**-64, torch.exp(z)
-        r[rows] = exact.sum(-1, keepdim=True) * 2.0**-64
+        r[rows] = self.with_masked(exact.sum(-1, keepdim=True) * 2.0**-64, largest)
         log_ratio = torch.log1p(r / t)
         log_ratio[rows] = self.log_ratio(r[rows], t[rows], z)
         return e, r, t, log_ratio
@@ -280,7 +287,11 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         if not x.is_cpu or self.parts(x) is not None:
             return super().softmax(x, out)
         p = torch.softmax(x, -1, out=out)
-        return p.div_(p.sum(-1, keepdim=True))  # the sums of the kernel may be inaccurate
+        total = p.sum(-1, keepdim=True)  # the sums of the kernel may be inaccurate
+        if not math.isfinite(total.sum().item()):
+            is_masked = (x.amax(-1, keepdim=True) == -math.inf)[..., 0]
+            p[is_masked], total[is_masked] = 0.0, 1.0
+        return p.div_(total)
 
     def matmul(self, a: Array, b: Array) -> Array:
         return torch.mm(a, b, out=self.empty((a.shape[0], b.shape[1]), a.dtype, a))

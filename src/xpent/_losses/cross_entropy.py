@@ -29,9 +29,9 @@ from xpent._engine.rule import Argnums, Residuals, Rule, without_residuals
 from xpent._losses.softmax import (
     broadcast_mask,
     centered,
-    finite_or_nan,
     logsumexp_of_rows,
     masked_logits,
+    nan_rows,
     softmax_of_rows,
 )
 from xpent._losses.targets import (
@@ -57,7 +57,7 @@ class Rows(NamedTuple):
     class_index: Array | None  # class indices, (..., 1)
     class_weight: Array | None  # w_t, (..., 1)
     scale: Array | None  # 0 for an inactive row, NaN for an index out of range, (..., 1); None for that of `Shared`
-    cotangent: Array | None  # (..., 1)
+    cotangent: Array | None  # (..., 1); a row has gradient 0 where it is 0
     maximum: Array | None = None  # m and r, where the forward pass has kept them, (..., 1)
     rest: Array | None = None
 
@@ -100,10 +100,14 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
         is_active = has_weight if is_active is None else is_active & has_weight
     if is_active is not None:
         x = backend.neutral_rows(x, is_active)
-
+    has_cotangent = _has_cotangent(rows, shared)
     m: Array = rows.maximum
+    if has_cotangent is not None:
+        x = backend.neutral_rows(x, has_cotangent)
+        m, r = (y if y is None else xp.where(has_cotangent, y, 0.0) for y in (m, r))
+
     if m is None and (static.has_statistics or shared.z_loss is not None):
-        m = backend.largest(x)
+        m = backend.shift(backend.largest(x))
     x_t: Array = backend.take(x, index) if r is not None or shared.z_loss is not None else None
     e = None
     if r is not None:
@@ -118,20 +122,22 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
     results, slope = [], None
     loss = log_ratio if rows.class_weight is None else rows.class_weight * log_ratio
     if shared.z_loss is not None:
-        lse = xp.where(x_t == -math.inf, m + xp.log(s), x_t + log_ratio)  # t = 0 where s is used, so it is not scaled
+        is_masked = x_t == -math.inf  # t = 0 there, so s is not scaled; in a fully masked row, whose loss is inf, lse is 0
+        lse = xp.where(is_masked, m + xp.log(s), x_t + xp.where(is_masked, 0.0, log_ratio))
         slope = 2.0 * shared.z_loss * lse  # of the z-loss with respect to lse
         loss = loss + 0.5 * slope * lse
     if static.has_loss:
         results.append(scale * loss)
     if e is not None:
-        scale = _times_cotangents(scale, rows, shared)
-        factor = (scale if rows.class_weight is None else scale * rows.class_weight) / s
+        scale = _times_cotangent(backend, scale, rows, shared)
+        factor: Array = (scale if rows.class_weight is None else scale * rows.class_weight) / s
         if slope is None:
-            results.append(backend.multiply(backend.put(e, index, -r), factor))
+            gradient = _scaled(backend, backend.put(e, index, -r), factor, rows, has_cotangent)
         else:
             factor_of_z_loss = scale * slope / s
-            at_target = factor_of_z_loss * t - factor * r
-            results.append(backend.put(backend.multiply(e, factor + factor_of_z_loss), index, at_target))
+            gradient = _scaled(backend, e, factor + factor_of_z_loss, rows, has_cotangent)
+            gradient = backend.put(gradient, index, factor_of_z_loss * t - factor * r)
+        results.append(_zeroed(backend, gradient, rows, has_cotangent))
     if is_active is not None:
         results = [backend.zero_rows(y, is_active) for y in results]
     return [*results, m, r] if static.has_statistics else results
@@ -142,15 +148,19 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
     x = masked_logits(backend, rows.logits, rows.mask)
     q = _smoothed_targets(backend, x, rows, shared)
     scale = shared.scale if rows.scale is None else rows.scale
+    has_cotangent = _has_cotangent(rows, shared)
+    if has_cotangent is not None:
+        x = backend.neutral_rows(x, has_cotangent)
+        q, r = backend.neutral_rows(q, has_cotangent), None if r is None else xp.where(has_cotangent, r, 0.0)
     m, first = (rows.maximum, None) if r is not None else backend.first_maximum(x)
     has_target = backend.any_of_row(q != 0.0)
-    is_active: Array = has_target | xp.isfinite(m)
+    is_active: Array = has_target | (m < math.inf)
     if static.may_be_inactive:
         is_active = is_active & (scale != 0.0)
     is_active = None if backend.is_known_true(is_active) else is_active
     if is_active is not None:
         x, m = backend.neutral_rows(x, is_active), xp.where(is_active, m, 0.0)
-    m = finite_or_nan(m)
+    m = backend.shift(m)
     d = backend.subtract(x, m)
     e = None
     if r is not None:
@@ -168,15 +178,18 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
     if static.has_loss:
         loss = backend.total(_weighted(backend, q, log_s - d))
         results.append(scale * (loss if slope is None else loss + 0.5 * slope * (m + log_s)))
-    scale = _times_cotangents(scale, rows, shared)
+    scale = _times_cotangent(backend, scale, rows, shared)
     if e is not None:
         is_likely = e > 0.5 * s
         others = backend.total(xp.where(is_likely, 0.0, q))
         gradient = xp.where(is_likely, (others - r * q) / s, e * (backend.total(q) / s) - q)
-        results.append(scale * (gradient if slope is None else gradient + e * (slope / s)))
+        gradient = gradient if slope is None else gradient + e * (slope / s)
+        gradient = _scaled(backend, gradient, scale, rows, has_cotangent)
+        results.append(_zeroed(backend, gradient, rows, has_cotangent))
     if 1 in static.argnums:
         factor = scale * target_slope(backend, x.dtype, shared.class_weight, shared.label_smoothing)
-        results.append(_weighted(backend, factor + backend.xp.zeros_like(r), log_s - d))
+        gradient = _weighted(backend, factor + backend.xp.zeros_like(r), log_s - d)
+        results.append(_zeroed(backend, gradient, rows, has_cotangent))
     if is_active is not None:
         results = [backend.zero_rows(y, is_active) for y in results]
     return [*results, m, r] if static.has_statistics else results
@@ -192,12 +205,43 @@ def _smoothed_targets(backend: Backend, x: Array, rows: Rows, shared: Shared) ->
 
 def _weighted(backend: Backend, q: Array, loss: Array) -> Array:
     """q * loss, where 0 times an infinite loss is 0."""
-    return backend.xp.where(q == 0.0, 0.0, q * loss)
+    return q * backend.xp.where(q == 0.0, 0.0, loss)
 
 
-def _times_cotangents(scale: Scale, rows: Rows, shared: Shared) -> Scale:
-    scale = scale if rows.cotangent is None else scale * rows.cotangent
-    return scale if shared.cotangent is None else scale * shared.cotangent
+def _cotangent(rows: Rows, shared: Shared) -> Array | None:
+    return shared.cotangent if rows.cotangent is None else rows.cotangent
+
+
+def _has_cotangent(rows: Rows, shared: Shared) -> Array | None:
+    """Where the cotangent is not 0, (..., 1) or (); None without one."""
+    cotangent = _cotangent(rows, shared)
+    return None if cotangent is None else cotangent != 0.0
+
+
+def _times_cotangent(backend: Backend, scale: Scale, rows: Rows, shared: Shared) -> Scale:
+    """scale * cotangent, 0 where the cotangent is 0, although the scale is NaN for an index out of range."""
+    cotangent = _cotangent(rows, shared)
+    if cotangent is None:
+        return scale
+    return scale * cotangent if rows.scale is None else backend.xp.where(cotangent == 0.0, 0.0, scale * cotangent)
+
+
+def _scaled(backend: Backend, gradient: Array, factor: Scale, rows: Rows, has_cotangent: Array | None) -> Array:
+    """gradient * factor, where 0 times a cotangent that is not finite is 0; may overwrite the gradient."""
+    xp = backend.xp
+    if has_cotangent is None or backend.is_known_true(xp.isfinite(factor)):
+        return backend.multiply(gradient, factor)
+    is_zero = gradient == 0.0
+    if rows.scale is not None:
+        is_zero = is_zero & (rows.scale == rows.scale)  # noqa: PLR0124
+    return xp.where(is_zero, 0.0, gradient * factor)
+
+
+def _zeroed(backend: Backend, gradient: Array, rows: Rows, has_cotangent: Array | None) -> Array:
+    """The gradient with rows whose cotangent is 0 set to 0, unless their logits have been."""
+    if has_cotangent is None or rows.cotangent is None or not backend.zeroes_results:
+        return gradient
+    return backend.zero_rows(gradient, has_cotangent)
 
 
 class Problem(NamedTuple):
@@ -351,6 +395,8 @@ def _backward(
     constants: Constants,
     options: Options,
 ) -> tuple[Array, ...]:
+    if is_zero(backend, cotangents[0]):
+        return tuple([backend.zeros(tuple(primals[i].shape), primals[i].dtype, primals[i]) for i in argnums])
     _, found, _ = evaluate(backend, primals, constants, options, argnums, cotangents[0], statistics=saved)
     return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, found, strict=True)])
 
@@ -365,20 +411,59 @@ def _vjp(
 ) -> tuple[Array, ...]:
     (g,) = cotangents
     _, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
-    g = keep_axes(backend, g, options.axes) if options.reduction == "none" else g
-    pairs = zip(argnums, gradients, strict=True)
-    products = [_times(backend, g, y) if i else backend.cast(g, y.dtype) * y for i, y in pairs]
-    return tuple([backend.cast(y, primals[i].dtype) for i, y in zip(argnums, products, strict=True)])
+    g = g[..., None] if options.reduction == "none" else g
+    is_active, is_unmasked = _activity(backend, primals, constants, options)
+    found = []
+    for i, gradient in zip(argnums, gradients, strict=True):
+        y = to_rows(backend, gradient, options.axes)
+        has_gradient = (y != 0.0) | (is_active if i else is_active & is_unmasked)
+        product = times(backend, backend.xp.where(has_gradient, backend.cast(g, y.dtype), 0.0), y)
+        found.append(backend.cast(from_rows(backend, product, options.axes, gradient.shape), primals[i].dtype))
+    return tuple(found)
 
 
-def _times(backend: Backend, v: Array, gradient: Array) -> Array:
-    """v * gradient, linear in v, where 0 times an infinite gradient is 0: masked targets that do not change."""
-    # Multiplied twice, by what no compiler knows: it would fold v * c * c for a constant c into v * inf.
-    xp = backend.xp
-    v, is_infinite = backend.cast(v, gradient.dtype), backend.optimization_barrier(xp.isinf(gradient))
-    large = xp.where(is_infinite, float(xp.finfo(gradient.dtype).max), xp.zeros_like(gradient))
-    infinite = v * large * xp.where(gradient > 0.0, large, -large)
-    return xp.where(is_infinite, infinite, v * xp.where(is_infinite, 0.0, gradient))
+def is_zero(backend: Backend, cotangent: Array) -> bool:
+    """Whether a cotangent of shape () is known to be 0."""
+    return cotangent.ndim == 0 and backend.is_known_true(cotangent == 0.0)
+
+
+def _activity(
+    backend: Backend, primals: tuple[Array, Array], constants: Constants, options: Options
+) -> tuple[Array, Array]:
+    """Which rows are active, (..., 1), or have a gradient, and which logits are unmasked, (..., C), or have one.
+
+    Elsewhere tangents may be NaN and cotangents infinite. A gradient that happens to be 0 has derivatives nevertheless.
+    """
+    problem = prepare(backend, primals, constants, options)
+    rows = _as_rows(backend, problem.rows, options.axes)
+    x = masked_logits(backend, rows.logits, rows.mask)
+    is_unmasked = x != -math.inf
+    if rows.class_index is None or constants.label_smoothing is not None:
+        is_active = backend.largest(x) < math.inf
+    else:
+        is_active = (rows.class_index >= 0) if rows.class_weight is None else rows.class_weight != 0.0
+    if problem.sample_weight is not None:
+        is_active = is_active & (rows.scale != 0.0)
+    return is_active, is_unmasked
+
+
+def _as_rows(backend: Backend, rows: Rows, axes: Axes) -> Rows:
+    ndim = rows.logits.ndim
+    return Rows._make([a if a is None else field_as_rows(backend, a, axes, ndim) for a in rows])
+
+
+def times(backend: Backend, v: Array, y: Array) -> Array:
+    """v * y, linear in v, and 0 where v is 0, whatever y holds."""
+    xp, is_finite = backend.xp, backend.xp.isfinite(y)
+    if backend.is_known_true(is_finite):
+        return v * y
+    # Multiplied twice, by what no compiler knows: it would fold v * c * c for a constant c into v * inf. Finite numbers
+    # overflow to infinity, and that times 0 is NaN. JAX transposes this, so the factors read the same in both directions.
+    ones = xp.ones_like(y)
+    largest = backend.optimization_barrier(xp.asarray(float(xp.finfo(y.dtype).max), dtype=y.dtype))
+    large = xp.where(is_finite, ones, largest)
+    sign = xp.where(y > 0.0, ones, xp.where(y < 0.0, -ones, 0.0))
+    return v * large * large * xp.where(is_finite, y, sign) * large * large
 
 
 def _jvp(
@@ -386,12 +471,13 @@ def _jvp(
 ) -> tuple[Array, Array]:
     argnums = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
     loss, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
+    is_active, is_unmasked = _activity(backend, primals, constants, options)
     change: Scale = 0.0
     for i, gradient in zip(argnums, gradients, strict=True):
-        gradient = to_rows(backend, gradient, options.axes)
-        v = to_rows(backend, backend.cast(tangents[i], gradient.dtype), options.axes)
-        v = backend.xp.where(gradient == 0.0, 0.0, v)  # in an inactive row and at a masked class it may be NaN
-        change = change + backend.total(_times(backend, v, gradient) if i else v * gradient)[..., 0]
+        y = to_rows(backend, gradient, options.axes)
+        has_gradient = (y != 0.0) | (is_active if i else is_active & is_unmasked)
+        v = to_rows(backend, backend.cast(tangents[i], y.dtype), options.axes)
+        change = change + backend.total(times(backend, backend.xp.where(has_gradient, v, 0.0), y))[..., 0]
     return loss, change if options.reduction == "none" else backend.xp.sum(change)
 
 
@@ -411,44 +497,49 @@ def _hessian_product(
     """The product of the Hessian with tangents of the primals, at the positions ``options.argnums``."""
     xp, axes, (logits, targets) = backend.xp, options.axes, primals
     problem = prepare(backend, primals, constants, options)
-    rows = Rows._make([a if a is None else field_as_rows(backend, a, axes, logits.ndim) for a in problem.rows])
+    rows = _as_rows(backend, problem.rows, axes)
     x = masked_logits(backend, rows.logits, rows.mask)
     ones = xp.ones_like(backend.one_of_row(x))  # PyTorch rounds Python numbers to float32 in nested forward mode
     scale = ones * problem.shared.scale if rows.scale is None else rows.scale
     slope = ones * target_slope(backend, x.dtype, constants.class_weight, constants.label_smoothing)
     q = _smoothed_targets(backend, x, rows, problem.shared)
-    has_target = backend.any_of_row(q != 0.0)
-    is_finite = xp.isfinite(backend.largest(x))
-    is_active = has_target if rows.class_weight is not None else has_target | is_finite
+    m, has_target = backend.largest(x), backend.any_of_row(q != 0.0)
+    is_active = has_target if rows.class_weight is not None else has_target | (m < math.inf)
     if problem.sample_weight is not None:
         is_active = is_active & (scale != 0.0)
-    x, q, scale = (xp.where(is_active, y, 0.0) for y in (x, q, scale))
-    # A logit has a gradient if its class is unmasked or has a target, or if the row is NaN.
-    has_gradient = is_active & ((x != -math.inf) | (q != 0.0) | ~is_finite)
+    nan = nan_rows(backend, xp.where(is_active, 0.0 * (backend.shift(m) + backend.total(q) + scale), 0.0))
+    is_number = is_active if nan is None else is_active & (nan.zero != 0.0)
+    x, q, scale = (xp.where(is_number, y, 0.0) for y in (x, q, scale))
+    # A logit has a gradient if its class is unmasked or has a target.
+    has_gradient = is_active & ((x != -math.inf) | (q != 0.0))
 
-    def tangent_rows(tangent: Array | None) -> Array:
-        zeros = xp.zeros_like(x)
-        return zeros if tangent is None else to_rows(backend, backend.cast(tangent, x.dtype), axes)
+    def tangent_rows(tangent: Array | None, has_gradient: Array) -> Array:
+        if tangent is None:
+            return xp.zeros_like(x)
+        v = xp.where(has_gradient, to_rows(backend, backend.cast(tangent, x.dtype), axes), 0.0)
+        return v if nan is None else nan.before(v)
 
-    u, d = xp.where(has_gradient, tangent_rows(tangents[0]), 0.0), xp.where(is_active, tangent_rows(tangents[1]), 0.0)
+    u, d = tangent_rows(tangents[0], has_gradient), tangent_rows(tangents[1], is_active)
     p, b = softmax_of_rows(backend, x), slope * d
     deviation = centered(backend, u, p)
     curvature, level = backend.total(q), backend.total(b)
     if constants.z_loss is not None:
         z = constants.z_loss * backend.cast(is_active & has_target, x.dtype)
-        curvature = curvature + 2.0 * z * logsumexp_of_rows(backend, x)
+        curvature = curvature + 2.0 * z * xp.where(m == -math.inf, 0.0, logsumexp_of_rows(backend, x))
         level = level + 2.0 * z * backend.total(p * u)
     products = [
         scale * xp.where(has_gradient, p * (curvature * deviation + level) - b, 0.0),
         -scale * slope * deviation,
     ]
+    if nan is not None:
+        products = [nan.after(product) for product in products]
     if problem.depends_on_targets:
         change_of_denominator = xp.where(is_active, _denominator_slope(backend, problem, targets, constants, axes), 0.0)
         both = options._replace(argnums=(0, 1))
         _, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, both)
         growth = xp.sum(change_of_denominator * d) / problem.denominator
         products = [
-            product - _times(backend, growth, to_rows(backend, gradient, axes))
+            product - times(backend, growth, to_rows(backend, gradient, axes))
             for product, gradient in zip(products, gradients, strict=True)
         ]
         _, change = _jvp(backend, tangents, primals, constants, options)

@@ -5,6 +5,9 @@ cancels (Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and
 41(4), 2021):
 
     r = sum over j != a of exp(x_j - m)    s = 1 + r    p_j = exp(x_j - m) / s    logsumexp(x) = m + log1p(r)
+
+Masked classes have p = 0 and derivatives of 0. So have fully masked rows, where m = -inf: 0 is subtracted there instead of
+m, and r = 0.
 """
 
 from __future__ import annotations
@@ -61,15 +64,33 @@ def broadcast_mask(backend: Backend, where: Array | None, x: Array) -> Array | N
     return where if where is None or where.shape == x.shape else backend.broadcast_to(where, x.shape)
 
 
-def finite_or_nan(m: Array) -> Array:
-    """NaN where it is not finite, so that all results of the row are NaN."""
-    # Were NaN a constant here, compilers would not see that the forward and the backward pass share their sums.
-    return m + 0.0 * m
+class NanRows(NamedTuple):
+    """Rows of NaN in a function that is linear in v: they become 0 where v is 0 in the whole row, and NaN elsewhere.
+
+    The function computes them with finite numbers instead. What v is multiplied by `before` the function, and its result
+    `after` it, makes NaN of all numbers but 0: finite numbers overflow, and inf * 0 is NaN. JAX transposes this, so a
+    comparison with 0 is no alternative, and for the transpose the factors after the function are those before it.
+    """
+
+    largest: Array  # the largest number in rows of NaN, 1 in others, (..., 1)
+    zero: Array  # 0 in rows of NaN, 1 in others, (..., 1)
+
+    def before(self, v: Array) -> Array:
+        return v * self.largest * self.largest * self.zero
+
+    def after(self, y: Array) -> Array:
+        return y * self.zero * self.largest * self.largest
 
 
-def zero_masked(backend: Backend, v: Array, x: Array) -> Array:
-    """Rows with 0 at masked classes, whatever they hold there."""
-    return backend.xp.where(x == -math.inf, 0.0, v)
+def nan_rows(backend: Backend, like: Array) -> NanRows | None:
+    """The rows of NaN, given numbers that are NaN in them, (..., 1); None if it is known that there are none."""
+    xp, is_number = backend.xp, like == like  # noqa: PLR0124
+    if backend.is_known_true(is_number):
+        return None
+    ones = xp.ones_like(like)
+    # As a constant, it would be multiplied by itself when the program is compiled.
+    largest = backend.optimization_barrier(ones * float(xp.finfo(like.dtype).max))
+    return NanRows(xp.where(is_number, ones, largest), xp.where(is_number, ones, 0.0))
 
 
 def centered(backend: Backend, v: Array, p: Array) -> Array:
@@ -85,8 +106,36 @@ def _probabilities(backend: Backend, rows: Rows, x: Array) -> Array:
         return backend.xp.exp(rows.log_p)
     if rows.maximum is not None:
         rest: Array = rows.rest
-        return backend.xp.exp(x - finite_or_nan(rows.maximum)) / (1.0 + rest)
+        return backend.xp.exp(x - backend.shift(rows.maximum)) / (1.0 + rest)
     return softmax_of_rows(backend, x)
+
+
+class _Linear(NamedTuple):
+    """What a function that is linear in v needs of rows."""
+
+    p: Array  # softmax(x), 1/2 in rows of NaN
+    v: Array  # a tangent or cotangent, 0 at masked classes
+    is_masked: Array  # whether a class is, (..., C)
+    nan: NanRows | None
+
+    def result(self, backend: Backend, y: Array, factor: Array | None = None) -> Array:
+        """Its result, 0 at masked classes, too, unless the factor of their p = 0 is known to be finite.
+
+        JAX transposes forward mode, and 0 times an infinite cotangent is NaN.
+        """
+        if factor is None or not backend.is_known_true(backend.xp.isfinite(factor)):
+            y = backend.xp.where(self.is_masked, 0.0, y)
+        return y if self.nan is None else self.nan.after(y)
+
+
+def _linear(backend: Backend, rows: Rows, *, has_classes: bool = True) -> _Linear:
+    xp, x = backend.xp, masked_logits(backend, rows.x, rows.mask)
+    p, v, is_masked = _probabilities(backend, rows, x), backend.cast(rows.vector, x.dtype), x == -math.inf
+    nan = nan_rows(backend, p[..., :1])
+    if nan is not None:
+        is_masked = is_masked & (nan.zero != 0.0)  # all of a row of NaN is NaN
+        p, v = xp.where(nan.zero == 0.0, 0.5, p), nan.before(v)
+    return _Linear(p, xp.where(is_masked, 0.0, v) if has_classes else v, is_masked, nan)
 
 
 # softmax. The Jacobian diag(p) - p p^T is symmetric, so vjp and jvp are the same: p (v - sum(p v)).
@@ -98,11 +147,8 @@ def _softmax(backend: Backend, _: Any, rows: Rows, __: Any, out: Array | None) -
 
 
 def _softmax_derivative(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    x = masked_logits(backend, rows.x, rows.mask)
-    p = _probabilities(backend, rows, x)
-    v = zero_masked(backend, backend.cast(rows.vector, x.dtype), x)
-    # JAX transposes the forward mode, so the result is masked, too: no infinite cotangent is multiplied by 0.
-    return [backend.xp.where(p == 0.0, 0.0, p * centered(backend, v, p))]
+    linear = _linear(backend, rows)
+    return [linear.result(backend, linear.p * centered(backend, linear.v, linear.p))]
 
 
 # log_softmax: (x_j - m) - log1p(r). vjp: g - p sum(g), where p_j > 1/2: g_j sum_{k != j} p_k - p_j sum_{k != j} g_k.
@@ -112,26 +158,22 @@ def _softmax_derivative(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any)
 def _log_softmax(backend: Backend, _: Any, rows: Rows, __: Any, out: Array | None) -> list[Array]:
     x = masked_logits(backend, rows.x, rows.mask)
     m, index = backend.first_maximum(x)
-    m = finite_or_nan(m)
+    m = backend.shift(m)
     d = backend.subtract(x, m, out)
     r = backend.rest_sum(x, m, index, d)
     return [backend.subtract(d, backend.xp.log1p(r), d)]
 
 
 def _log_softmax_vjp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    xp, x = backend.xp, masked_logits(backend, rows.x, rows.mask)
-    p = _probabilities(backend, rows, x)
-    g = zero_masked(backend, backend.cast(rows.vector, x.dtype), x)
-    is_likely = p > 0.5
+    xp, linear = backend.xp, _linear(backend, rows)
+    p, g, total, is_likely = linear.p, linear.v, backend.total(linear.v), linear.p > 0.5
     rest_g, rest_p = (backend.total(xp.where(is_likely, 0.0, y)) for y in (g, p))
-    return [xp.where(is_likely, g * rest_p - p * rest_g, g - p * backend.total(g))]
+    return [linear.result(backend, xp.where(is_likely, g * rest_p - p * rest_g, g - p * total), total)]
 
 
 def _log_softmax_jvp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    x = masked_logits(backend, rows.x, rows.mask)
-    p = _probabilities(backend, rows, x)
-    v = zero_masked(backend, backend.cast(rows.vector, x.dtype), x)
-    return [zero_masked(backend, centered(backend, v, p), x)]
+    linear = _linear(backend, rows)
+    return [linear.result(backend, centered(backend, linear.v, linear.p))]
 
 
 # logsumexp: m + log1p(r). vjp: g p. jvp: sum(p v).
@@ -140,20 +182,20 @@ def _log_softmax_jvp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) ->
 def _logsumexp(backend: Backend, keeps_statistics: bool, rows: Rows, _: Any, __: Any) -> list[Array]:
     x = masked_logits(backend, rows.x, rows.mask)
     m, index = backend.first_maximum(x)
-    r = backend.rest_sum(x, finite_or_nan(m), index)
+    r = backend.rest_sum(x, backend.shift(m), index)
     value = backend.xp.where(backend.xp.isfinite(m), m + backend.xp.log1p(r), m)
     return [value, m, r] if keeps_statistics else [value]
 
 
 def _logsumexp_vjp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    x = masked_logits(backend, rows.x, rows.mask)
-    return [backend.cast(rows.vector, x.dtype) * _probabilities(backend, rows, x)]
+    linear = _linear(backend, rows, has_classes=False)
+    return [linear.result(backend, linear.v * linear.p, linear.v)]
 
 
 def _logsumexp_jvp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    x = masked_logits(backend, rows.x, rows.mask)
-    v = zero_masked(backend, backend.cast(rows.vector, x.dtype), x)
-    return [backend.total(_probabilities(backend, rows, x) * v)]
+    linear = _linear(backend, rows)
+    y = backend.total(linear.p * linear.v)
+    return [y if linear.nan is None else linear.nan.after(y)]
 
 
 def _rule(

@@ -126,11 +126,13 @@ def denominator(
 def smoothed(backend: Backend, x: Array, q: Array, class_weight: Array | None, label_smoothing: Scale | None) -> Array:
     """The targets q_j w_j of distributions q, where rows of logits x are -inf at masked classes.
 
-    Label smoothing by eps over the K unmasked classes makes them ((1 - eps) q_j + eps / K) w_j.
+    Label smoothing by eps over the K unmasked classes makes them ((1 - eps) q_j + eps / K) w_j, and (1 - eps) q_j w_j if
+    there are none.
     """
     if label_smoothing is not None:
         is_unmasked = backend.cast(x != -math.inf, x.dtype)
-        q = (1.0 - label_smoothing) * q + (label_smoothing / backend.total(is_unmasked)) * is_unmasked
+        tiny = float(backend.xp.finfo(x.dtype).smallest_normal)  # lost in K, unless that is 0
+        q = (1.0 - label_smoothing) * q + (label_smoothing / (backend.total(is_unmasked) + tiny)) * is_unmasked
     return q if class_weight is None else q * backend.cast(class_weight, x.dtype)
 
 
