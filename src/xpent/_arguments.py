@@ -17,7 +17,9 @@ Axis = int | tuple[int, ...] | None
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, name: str = "x") -> Axes:
+def check_logits(
+    backend: Backend, x: Array, axis: Axis, where: Array | None, name: str = "x", *, needs_classes: bool = False
+) -> Axes:
     """The class axes of valid logits, as non-negative integers in the order of the flat class index."""
     if not backend.is_real(x):
         raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
@@ -36,7 +38,7 @@ def check_logits(backend: Backend, x: Array, axis: Axis, where: Array | None, na
             raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}{_remedy(a)}") from None
         if not -ndim <= position < ndim:
             raise ValueError(f"axis must lie in [{-ndim}, {ndim}) for {name} with {ndim} axes, got {axis!r}")
-        if x.shape[position] == 0:
+        if needs_classes and x.shape[position] == 0:
             raise ValueError(f"{name} must have at least one class, got shape {tuple(x.shape)} with axis={axis!r}")
         axes.append(backend.static_int(position % ndim))
     if not axes:
@@ -90,6 +92,18 @@ def check_weights(backend: Backend, name: str, weights: Array, shape: tuple[int,
         raise ValueError(f"{name} must have the shape {shape}, {meaning}, got {tuple(weights.shape)}")
 
 
+def check_nonnegative(backend: Backend, name: str, weights: Array) -> None:
+    """Check that no weight is negative if the data can be inspected."""
+    data = backend.inspectable(weights)
+    if data is None or 0 in data.shape or backend.isdtype(weights.dtype, "bool"):
+        return
+    of_data, is_negative = backend.of_data, data < 0
+    if of_data.xp.any(is_negative):
+        position = _first_position(of_data, is_negative)
+        place = f" at {position}" if position else ""
+        raise ValueError(f"{name} must be at least 0, got {of_data.item(data[position])}{place}")
+
+
 def check_loss(
     backend: Backend,
     shape: tuple[int, ...],
@@ -109,8 +123,10 @@ def check_loss(
     classes = class_count(shape, axes)
     if class_weight is not None:
         check_weights(backend, "class_weight", class_weight, (classes,), "one weight per class")
+        check_nonnegative(backend, "class_weight", class_weight)
     if sample_weight is not None:
         check_weights(backend, "sample_weight", sample_weight, batch_shape(shape, axes), "one weight per row")
+        check_nonnegative(backend, "sample_weight", sample_weight)
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if ignore_index is not None:
@@ -146,8 +162,12 @@ def _check_normalizer(
     if reduction == "none":
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
     if not backend.is_array(normalizer):
-        return backend.scalar(check_number("normalizer", normalizer, math.ulp(0.0), float_info.max), like)
+        number = check_number("normalizer", normalizer, 0.0, float_info.max)
+        if number == 0.0:  # an array, which may be divided by
+            return backend.zeros((), backend.accumulation_dtype(like.dtype), like)
+        return backend.scalar(number, like)
     check_weights(backend, "normalizer", normalizer, (), "a number")
+    check_nonnegative(backend, "normalizer", normalizer)
     return normalizer
 
 
@@ -187,13 +207,18 @@ def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: i
         is_wrong = is_wrong & ~is_ignored(of_data, data, ignore_index)
     if not of_data.xp.any(is_wrong):
         return True
-    flat = of_data.xp.reshape(of_data.cast(is_wrong, index.dtype), (-1,))
-    position = _unravel(int(of_data.xp.argmax(flat)), tuple(data.shape))
+    position = _first_position(of_data, is_wrong)
     value = of_data.item(data[position])
     remedy = f"; to ignore rows with this target, pass ignore_index={value}" if ignore_index is None else ""
     raise ValueError(
         f"target {value} at {position} is out of range: there are {count} classes, numbered from 0{remedy}"
     )
+
+
+def _first_position(backend: Backend, condition: Array) -> tuple[int, ...]:
+    """The index of the first true entry."""
+    flat = backend.xp.reshape(backend.as_index(condition), (-1,))
+    return _unravel(int(backend.xp.argmax(flat)), tuple(condition.shape))
 
 
 def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -295,7 +295,7 @@ def cross_entropy(
         {"class_weight": class_weight, "sample_weight": sample_weight, "where": where},
         {"label_smoothing": label_smoothing, "z_loss": z_loss, "normalizer": normalizer},
     )
-    axes = check_logits(backend, logits, axis, where, "logits")
+    axes = check_logits(backend, logits, axis, where, "logits", needs_classes=True)
     options, numbers = check_loss(
         backend,
         tuple(logits.shape),

@@ -91,6 +91,8 @@ def _scaled(gradients: Sequence[torch.Tensor], factor: torch.Tensor, is_kept: bo
     """Gradients times a number, in place unless they are kept; None if half precision would be rounded twice."""
     is_eager = torch_private.are_eager((factor,))
     number = factor.item() if is_eager and factor.is_cpu else math.nan
+    if number == 0.0:  # gradients may be NaN
+        return [torch.zeros_like(gradient) for gradient in gradients]
     if number == 1.0:  # as in loss.backward()
         return [gradient.clone() for gradient in gradients] if is_kept else gradients
     # The range of bfloat16 is that of float32, so that powers of two scale it exactly.

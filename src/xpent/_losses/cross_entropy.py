@@ -122,7 +122,9 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
     results, slope = [], None
     loss = log_ratio if rows.class_weight is None else rows.class_weight * log_ratio
     if shared.z_loss is not None:
-        is_masked = x_t == -math.inf  # t = 0 there, so s is not scaled; in a fully masked row, whose loss is inf, lse is 0
+        is_masked = (
+            x_t == -math.inf
+        )  # t = 0 there, so s is not scaled; in a fully masked row, whose loss is inf, lse is 0
         lse = xp.where(is_masked, m + xp.log(s), x_t + xp.where(is_masked, 0.0, log_ratio))
         slope = 2.0 * shared.z_loss * lse  # of the z-loss with respect to lse
         loss = loss + 0.5 * slope * lse

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from xpent._backends.base import Array, Backend, DType
 from xpent._engine.blocks import accumulate_blocks, map_rows
-from xpent._engine.rule import Argnums, Residuals
+from xpent._engine.rule import Argnums, Residuals, without_residuals
 from xpent._losses import cross_entropy, targets
-from xpent._losses.cross_entropy import CROSS_ENTROPY, LOSS_AND_GRADIENTS, Shared, Static, Tangents
+from xpent._losses.cross_entropy import CROSS_ENTROPY, LOSS_AND_GRADIENTS, Shared, Static, Tangents, is_zero, times
 from xpent._losses.targets import Scale
 
 FEATURES, WEIGHT, TARGETS, BIAS = range(4)  # positions of the primals, of which the bias may be missing
@@ -94,12 +94,9 @@ def affine(backend: Backend, x: Array, weight: Array, bias: Array | None) -> Arr
 
 
 def whole_logits(backend: Backend, x: Array, layer: Layer) -> Array:
-    """The raw logits of rows x, whose derivatives, which the library may compute, are finite where G is 0."""
-    xp = backend.xp
-    raw = affine(backend, finite(backend, x), layer.weight, layer.bias)
-    raw = backend.cast(raw, backend.accumulation_dtype(raw.dtype))
-    is_finite = ~backend.any_of_row(~xp.isfinite(x))
-    return raw + xp.where(is_finite, xp.zeros_like(backend.one_of_row(raw)), math.nan)
+    """The raw logits of rows x, in the dtype computed in, differentiable to any order."""
+    primals = (x, layer.weight) if layer.bias is None else (x, layer.weight, layer.bias)
+    return RAW_LOGITS(backend, primals, _NoConstants(), _NoOptions())
 
 
 def finite(backend: Backend, x: Array) -> Array:
@@ -140,19 +137,57 @@ def times_weight(backend: Backend, g: Array, weight: Array) -> Array:
 
 
 def raw_tangent(
-    backend: Backend, layer: Layer, x: Array, raw: Array, of_x: Array | None, of_weight: Array | None,
+    backend: Backend, weight: Array, x: Array, raw: Array, of_x: Array | None, of_weight: Array | None,
     of_bias: Array | None = None,
 ) -> Array | None:  # fmt: skip
     """dr = dX W^T + X dW^T + db in the dtype of r, None if all tangents are None."""
     parts: list[Array] = []
     if of_x is not None:
-        parts.append(backend.matmul(backend.cast(of_x, raw.dtype), backend.cast(layer.weight, raw.dtype).T))
+        parts.append(backend.matmul(backend.cast(of_x, raw.dtype), backend.cast(weight, raw.dtype).T))
     if of_weight is not None:
         x = backend.cast(finite(backend, x), raw.dtype)
         parts.append(backend.matmul(x, backend.cast(of_weight, raw.dtype).T))
     if of_bias is not None:
         parts.append(backend.xp.zeros_like(raw) + backend.cast(of_bias, raw.dtype))
     return sum(parts) if parts else None
+
+
+# The raw logits r as a rule. Its derivatives take features that are not finite for 0, so that the sums over rows in dW
+# are finite where G is 0, though r is what it is in the forward pass: with a softcap, r = inf has a finite loss.
+
+
+class _NoConstants(NamedTuple):
+    pass
+
+
+class _NoOptions(NamedTuple):
+    pass
+
+
+def _raw(backend: Backend, primals: Primals, _: Any, __: Any) -> Array:
+    x, weight, *bias = primals
+    raw = affine(backend, x, weight, bias[0] if bias else None)
+    return backend.cast(raw, backend.accumulation_dtype(raw.dtype))
+
+
+def _raw_vjp(
+    backend: Backend, cotangents: tuple[Array], argnums: Argnums, primals: Primals, _: Any, __: Any
+) -> tuple[Array, ...]:
+    x, weight, *_ = primals
+    positions = [(FEATURES, WEIGHT, BIAS)[i] for i in argnums]
+    found = products(backend, cotangents[0], finite(backend, x), weight, tuple(positions))
+    return tuple(
+        [backend.cast(found[position], primals[i].dtype) for i, position in zip(argnums, positions, strict=True)]
+    )
+
+
+def _raw_jvp(backend: Backend, tangents: Tangents, primals: Primals, _: Any, __: Any) -> tuple[Array, Array]:
+    x, weight, *bias = primals
+    raw = RAW_LOGITS(backend, primals, _NoConstants(), _NoOptions())
+    return raw, raw_tangent(backend, weight, x, raw, *tangents)
+
+
+RAW_LOGITS = without_residuals(_raw, _raw_vjp, _raw_jvp)
 
 
 def products(backend: Backend, g: Array, x: Array | None, weight: Array | None, argnums: Argnums) -> dict[int, Array]:
@@ -246,6 +281,22 @@ def evaluate(
     return _with_batch(backend, loss, primals, options), *_shaped(backend, gradients, argnums, primals)
 
 
+def active_rows(backend: Backend, layer: Layer) -> Array:
+    """Whether the gradient of each row of finite features is not 0 for all weights, (N, 1).
+
+    Without these features, and where a row has no weight, tangents may be NaN.
+    """
+    x, (rows, classes) = layer.x, (layer.x.shape[0], layer.weight.shape[0])
+    logits = backend.broadcast_to(x[:, :1], (rows, classes))
+    problem = cross_entropy.prepare(backend, (logits, layer.targets), layer.constants, layer.options)
+    is_active = ~backend.any_of_row(~backend.xp.isfinite(x))
+    if problem.sample_weight is not None:
+        is_active = is_active & (problem.rows.scale != 0.0)[:, None]
+    if problem.rows.class_weight is not None and layer.constants.label_smoothing is None:
+        is_active = is_active & (problem.rows.class_weight != 0.0)[:, None]
+    return is_active
+
+
 def gradients_of_layer(
     backend: Backend, layer: Layer, raw: Array, found: Sequence[Array], argnums: Argnums
 ) -> dict[int, Array]:
@@ -300,6 +351,8 @@ def _backward(
 ) -> tuple[Array, ...]:
     if backend.for_kernels(cotangents, primals, constants).differentiates:
         return _vjp(backend, cotangents, argnums, primals, constants, options)
+    if is_zero(backend, cotangents[0]):
+        return tuple([backend.zeros(tuple(primals[i].shape), primals[i].dtype, primals[i]) for i in argnums])
     _, *gradients = evaluate(backend, primals, constants, options._replace(argnums=argnums), cotangents[0])
     return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, gradients, strict=True)])
 
@@ -315,7 +368,7 @@ def _vjp(
     (g,) = cotangents
     if options.reduction != "none":
         _, *gradients = LINEAR_LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
-        gradients = [backend.cast(g, gradient.dtype) * gradient for gradient in gradients]
+        gradients = [times(backend, backend.cast(g, gradient.dtype), gradient) for gradient in gradients]
     else:
         layer = flatten(backend, primals, constants, options)
         raw = whole_logits(backend, layer.x, layer)
@@ -334,9 +387,13 @@ def _jvp(
     if is_reduced and backend.transposes_jvp:
         argnums = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
         loss, *gradients = LINEAR_LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
+        is_active = active_rows(backend, flatten(backend, primals, constants, options))
         change: Any = 0.0
-        for i, g in zip(argnums, gradients, strict=True):  # in an inactive row a tangent may be NaN
-            change = change + xp.sum(xp.where(g == 0.0, 0.0, backend.cast(tangents[i], g.dtype)) * g)
+        for i, g in zip(argnums, gradients, strict=True):
+            v = backend.cast(tangents[i], g.dtype)
+            if i in (FEATURES, TARGETS):  # in an inactive row they may be NaN
+                v = xp.where((g != 0.0) | xp.reshape(is_active, (*g.shape[:-1], 1)), v, 0.0)
+            change = change + xp.sum(times(backend, v, g))
         return loss, change
     layer = flatten(backend, primals, constants, options)
     of_features, of_weight, of_targets, *of_bias = tangents
@@ -345,7 +402,7 @@ def _jvp(
         _: list[Array], x: Array, of_x: Array | None, t: Array, of_t: Array | None, sample_weight: Array | None
     ) -> tuple[list[Array], list[Array]]:
         raw = whole_logits(backend, x, layer)
-        change = raw_tangent(backend, layer, x, raw, of_x, of_weight, *of_bias)
+        change = raw_tangent(backend, layer.weight, x, raw, of_x, of_weight, *of_bias)
         of_logits = None if change is None else times_slope(backend, change, raw, layer.softcap)
         of_rows = layer.constants._replace(sample_weight=sample_weight)
         logits = cap(backend, raw, layer.softcap)
@@ -378,7 +435,7 @@ def _hessian_product(
     raw = whole_logits(backend, x, layer)
     of_features, of_weight, of_targets, *of_bias = tangents
     of_x = _like(backend, of_features, x)
-    change = raw_tangent(backend, layer, x, raw, of_x, of_weight, *of_bias)
+    change = raw_tangent(backend, layer.weight, x, raw, of_x, of_weight, *of_bias)
     of_logits = None if change is None else times_slope(backend, change, raw, softcap)
     (_, g, *_), (_, dg, *of_target_gradient) = LOSS_AND_GRADIENTS.jvp(
         backend,
@@ -387,11 +444,12 @@ def _hessian_product(
         layer.constants,
         layer.options._replace(argnums=(0, 1) if TARGETS in argnums else (0,)),
     )
+    is_active = active_rows(backend, layer) | backend.any_of_row(g != 0.0)
     if softcap is not None and change is not None:
-        dg = dg + g * times_log_slope_derivative(backend, xp.where(g == 0.0, 0.0, change), raw, softcap)
+        dg = dg + g * times_log_slope_derivative(backend, xp.where(is_active, change, 0.0), raw, softcap)
     gradients = gradients_of_layer(backend, layer, raw, (dg, *of_target_gradient), argnums)
     if of_x is not None:
-        of_x = xp.where(backend.any_of_row(g != 0.0), of_x, 0.0)
+        of_x = xp.where(is_active, of_x, 0.0)
     g, of_product = times_slope(backend, g, raw, softcap), tuple([i for i in argnums if i != BIAS])
     for i, more in products(backend, g, of_x, of_weight, of_product).items():
         gradients[i] = gradients[i] + more

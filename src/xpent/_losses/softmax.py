@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from xpent._backends.base import Array, Backend
 from xpent._engine.blocks import map_rows
-from xpent._engine.layout import Axes, batch_shape
+from xpent._engine.layout import Axes, batch_shape, class_count
 from xpent._engine.rule import Argnums, Residuals, Rule, without_residuals
 
 
@@ -230,6 +230,9 @@ def _rule(
     ) -> list[Array]:
         dtypes = [dtype_of_result(backend, rows.x), *[backend.accumulation_dtype(rows.x.dtype)] * 2]
         outputs = list(zip(shapes, dtypes, strict=False))
+        if class_count(rows.x.shape, options.axes) == 0:  # the logarithm of an empty sum is -inf
+            zeros = [backend.zeros(shape, dtype, rows.x) for shape, dtype in outputs]
+            return zeros if kernel is not value else [y - math.inf for y in zeros]
         return map_rows(backend, kernel, static, rows, _Shared(), options.axes, outputs)
 
     def rule_value(backend: Backend, primals: tuple[Array], constants: Constants, options: Options) -> Array:
