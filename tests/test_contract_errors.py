@@ -24,16 +24,18 @@ BAD_OPTIONS = [
     ({"z_loss": -1}, ValueError, "z_loss.*at least 0.*-1"),
     ({"z_loss": float("inf")}, ValueError, "z_loss.*inf"),
     ({"z_loss": None}, TypeError, "z_loss.*number.*None"),
-    ({"normalizer": 0}, ValueError, "normalizer.*0"),
     ({"normalizer": -2.0}, ValueError, r"normalizer.*-2\.0"),
+    ({"normalizer": np.asarray(-2.0)}, ValueError, r"normalizer.*at least 0.*-2\.0"),
     ({"normalizer": np.ones(1)}, ValueError, r"normalizer.*\(\).*\(1,\)"),
     ({"normalizer": 2.0, "reduction": "none"}, ValueError, "normalizer.*mean.*sum.*none"),
     ({"ignore_index": 1.5}, TypeError, "ignore_index.*1.5$"),
     ({"ignore_index": np.asarray(1)}, TypeError, "ignore_index.*int.*static_argnames or functools.partial"),
     ({"class_weight": ONES[:2]}, ValueError, r"class_weight.*\(3,\).*\(2,\)"),
     ({"class_weight": np.ones((2, 3))}, ValueError, r"class_weight.*\(3,\).*\(2, 3\)"),
+    ({"class_weight": np.asarray([1, 0.5, -2])}, ValueError, r"class_weight.*at least 0.*-2\.0 at \(2,\)"),
     ({"class_weight": [1.0, 1, 1]}, TypeError, "class_weight.*array.*list"),
     ({"sample_weight": ONES[:3]}, ValueError, r"sample_weight.*\(2,\).*\(3,\)"),
+    ({"sample_weight": np.asarray([1, -1])}, ValueError, r"sample_weight.*at least 0.*-1 at \(1,\)"),
     ({"sample_weight": np.ones((2, 1))}, ValueError, r"sample_weight.*\(2,\).*\(2, 1\)"),
     ({"sample_weight": 2.0}, TypeError, "sample_weight.*array.*float"),
     ({"where": np.ones((2, 3))}, TypeError, "where.*booleans.*float"),
@@ -93,8 +95,6 @@ def test_every_function_checks_its_array_and_axis(xp, name):
         function([1.0, 2.0])
     with pytest.raises(TypeError, match=r"x must hold real numbers.*complex"):
         function(xp.asarray(np.ones(2), "complex128"))
-    with pytest.raises(ValueError, match=r"at least one class"):
-        function(xp.asarray(LOGITS)[:, :0])
     with pytest.raises(ValueError, match=r"axis.*2 axes.*5"):
         function(xp.asarray(LOGITS), axis=5)
     with pytest.raises(TypeError, match=r"dim"):

@@ -13,7 +13,7 @@ LABELS = np.asarray([3, 1, 0])
 IS_IN = np.asarray([[True, False, True, True], [False, True, True, True], [True, True, False, False]])
 MASKED = np.where(IS_IN, LOGITS, -np.inf)
 INF, NAN = np.inf, np.nan
-BROKEN = [[1, NAN, 2, 3], [1, INF, 2, 3], [NAN, INF, 1, 2], [-INF] * 4]
+BROKEN = [[1, NAN, 2, 3], [1, INF, 2, 3], [NAN, INF, 1, 2], [NAN, -INF, 1, 2]]
 
 
 @pytest.mark.parametrize("how", ["-inf", "where", "where over nan"])
@@ -76,7 +76,7 @@ def test_broken_row_is_nan_and_no_other_notices(xp):
     x = xp.asarray(np.concatenate([BROKEN, LOGITS]))
     for name in ("softmax", "log_softmax", "logsumexp"):
         value, (gradient,) = differentiate(xp, getattr(xpent, name), x)
-        expected = [NAN, INF, NAN, -INF] if name == "logsumexp" else np.full((n, 4), NAN)
+        expected = [NAN, INF, NAN, NAN] if name == "logsumexp" else np.full((n, 4), NAN)
         np.testing.assert_array_equal(xp.to_numpy(value)[:n], expected)
         assert np.all(np.isnan(xp.to_numpy(gradient)[:n]))
         assert np.all(np.isfinite(xp.to_numpy(gradient)[n:]))
@@ -95,7 +95,7 @@ def test_broken_row_is_nan_and_no_other_notices(xp):
             assert_within(xp, gradient[n:, ...], exact.gradient, units, exact.gradient_scale)
 
 
-BAD_ROWS = [*BROKEN, [1, 2, -INF, -INF]]  # the last with an impossible target
+BAD_ROWS = [*BROKEN, [-INF] * 4, [1, 2, -INF, -INF]]  # the last with a masked target
 SAMPLE_WEIGHT, CLASS_WEIGHT = np.asarray([0.0] * len(BAD_ROWS) + [1, 2, 0.5]), np.asarray([1.0, 2, 0, 0.5])
 DROPPED = {
     "ignored": (-1, {"ignore_index": -1}),
@@ -184,7 +184,7 @@ def test_broken_target_of_weight_zero_leaks_nothing(xp):
     np.testing.assert_array_equal(xp.to_numpy(gradient)[1], 0)
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_a_broken_row_of_one_class_is_nan(xp, broken):
     x, label, one = xp.asarray([[broken]]), xp.asarray(np.asarray([0])), xp.asarray([[1.0]])
     assert np.isnan(xp.to_numpy(xp.call(xpent.softmax, x))).all()

@@ -100,7 +100,7 @@ def test_mean_of_nothing_is_zero(xp, case):
     if case == "classes of weight zero":
         options["class_weight"] = xp.asarray(np.zeros(4))
     x = xp.asarray(LOGITS)[:rows, :]
-    for more in ({}, {"z_loss": 0.5}, {"normalizer": xp.asarray(0.0)}):
+    for more in ({}, {"z_loss": 0.5}, {"normalizer": xp.asarray(0.0)}, {"normalizer": 0}, {"normalizer": 0.0}):
         loss, (gradient,) = differentiate(xp, xpent.cross_entropy, x, xp.asarray(labels), **options, **more)
         assert float(xp.to_numpy(loss)) == 0
         np.testing.assert_array_equal(xp.to_numpy(gradient), np.zeros((rows, 4)))
@@ -168,3 +168,18 @@ def test_axes_hold_the_classes_in_the_order_given(xp, axis):
 def test_index_dtypes_all_serve(xp):
     for dtype in ("int8", "uint8", "int32"):
         assert_cross_entropy_is_exact(xp, LOGITS, LABELS.astype(dtype))
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 2)])
+def test_logsumexp_of_nothing_is_minus_infinity_and_softmax_of_nothing_is_empty(xp, shape):
+    x = xp.asarray(np.zeros(shape))
+    axis = shape.index(0)
+    for function in (xpent.softmax, xpent.log_softmax):
+        value, (gradient,) = differentiate(xp, function, x, axis=axis)
+        assert tuple(value.shape) == tuple(gradient.shape) == shape
+        assert xp.dtype_of(value) == xp.dtype_name
+    value, (gradient,) = differentiate(xp, xpent.logsumexp, x, axis=axis)
+    np.testing.assert_array_equal(xp.to_numpy(value), np.full(np.delete(shape, axis), -np.inf))
+    assert tuple(gradient.shape) == shape
+    change = xp.call(lambda x: xpent.jvp(xpent.logsumexp, (x,), (x,), axis=axis, keepdims=True)[1], x)
+    np.testing.assert_array_equal(xp.to_numpy(change), np.zeros([n or 1 for n in shape]))

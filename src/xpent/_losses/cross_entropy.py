@@ -131,14 +131,14 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
     if static.has_loss:
         results.append(scale * loss)
     if e is not None:
-        scale = _times_cotangent(backend, scale, rows, shared)
         factor: Array = (scale if rows.class_weight is None else scale * rows.class_weight) / s
         if slope is None:
-            gradient = _scaled(backend, backend.put(e, index, -r), factor, rows, has_cotangent)
+            gradient = _scaled(backend, backend.put(e, index, -r), factor, rows, shared)
         else:
             factor_of_z_loss = scale * slope / s
-            gradient = _scaled(backend, e, factor + factor_of_z_loss, rows, has_cotangent)
-            gradient = backend.put(gradient, index, factor_of_z_loss * t - factor * r)
+            at_target = _times_cotangent(backend, factor_of_z_loss * t - factor * r, rows, shared)
+            gradient = _scaled(backend, e, factor + factor_of_z_loss, rows, shared)
+            gradient = backend.put(gradient, index, at_target)
         results.append(_zeroed(backend, gradient, rows, has_cotangent))
     if is_active is not None:
         results = [backend.zero_rows(y, is_active) for y in results]
@@ -180,16 +180,15 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
     if static.has_loss:
         loss = backend.total(_weighted(backend, q, log_s - d))
         results.append(scale * (loss if slope is None else loss + 0.5 * slope * (m + log_s)))
-    scale = _times_cotangent(backend, scale, rows, shared)
     if e is not None:
         is_likely = e > 0.5 * s
         others = backend.total(xp.where(is_likely, 0.0, q))
         gradient = xp.where(is_likely, (others - r * q) / s, e * (backend.total(q) / s) - q)
         gradient = gradient if slope is None else gradient + e * (slope / s)
-        gradient = _scaled(backend, gradient, scale, rows, has_cotangent)
+        gradient = _scaled(backend, gradient, scale, rows, shared)
         results.append(_zeroed(backend, gradient, rows, has_cotangent))
     if 1 in static.argnums:
-        factor = scale * target_slope(backend, x.dtype, shared.class_weight, shared.label_smoothing)
+        factor = _times_cotangent(backend, scale, rows, shared) * target_slope(backend, x.dtype, shared.class_weight, shared.label_smoothing)
         gradient = _weighted(backend, factor + backend.xp.zeros_like(r), log_s - d)
         results.append(_zeroed(backend, gradient, rows, has_cotangent))
     if is_active is not None:
@@ -220,23 +219,20 @@ def _has_cotangent(rows: Rows, shared: Shared) -> Array | None:
     return None if cotangent is None else cotangent != 0.0
 
 
-def _times_cotangent(backend: Backend, scale: Scale, rows: Rows, shared: Shared) -> Scale:
-    """scale * cotangent, 0 where the cotangent is 0, although the scale is NaN for an index out of range."""
+def _times_cotangent(backend: Backend, factor: Scale, rows: Rows, shared: Shared) -> Scale:
+    """factor * cotangent, 0 where the cotangent is 0, although the factor is NaN for an index out of range."""
     cotangent = _cotangent(rows, shared)
     if cotangent is None:
-        return scale
-    return scale * cotangent if rows.scale is None else backend.xp.where(cotangent == 0.0, 0.0, scale * cotangent)
+        return factor
+    return factor * cotangent if rows.scale is None else backend.xp.where(cotangent == 0.0, 0.0, factor * cotangent)
 
 
-def _scaled(backend: Backend, gradient: Array, factor: Scale, rows: Rows, has_cotangent: Array | None) -> Array:
-    """gradient * factor, where 0 times a cotangent that is not finite is 0; may overwrite the gradient."""
-    xp = backend.xp
-    if has_cotangent is None or backend.is_known_true(xp.isfinite(factor)):
-        return backend.multiply(gradient, factor)
-    is_zero = gradient == 0.0
-    if rows.scale is not None:
-        is_zero = is_zero & (rows.scale == rows.scale)  # noqa: PLR0124
-    return xp.where(is_zero, 0.0, gradient * factor)
+def _scaled(backend: Backend, gradient: Array, factor: Scale, rows: Rows, shared: Shared) -> Array:
+    """gradient * factor * cotangent, where 0 times a cotangent that is not finite is 0; may overwrite the gradient."""
+    xp, cotangent, product = backend.xp, _cotangent(rows, shared), _times_cotangent(backend, factor, rows, shared)
+    if cotangent is None or backend.is_known_true(xp.isfinite(cotangent)):
+        return backend.multiply(gradient, product)
+    return xp.where((gradient == 0.0) & (factor == factor), 0.0, gradient * product)  # noqa: PLR0124
 
 
 def _zeroed(backend: Backend, gradient: Array, rows: Rows, has_cotangent: Array | None) -> Array:
