@@ -505,9 +505,12 @@ def _hessian_product(
     is_active = has_target if rows.class_weight is not None else has_target | (m < math.inf)
     if problem.sample_weight is not None:
         is_active = is_active & (scale != 0.0)
-    nan = nan_rows(backend, xp.where(is_active, 0.0 * (backend.shift(m) + backend.total(q) + scale), 0.0))
-    is_number = is_active if nan is None else is_active & (nan.zero != 0.0)
-    x, q, scale = (xp.where(is_number, y, 0.0) for y in (x, q, scale))
+    x, q, scale = (xp.where(is_active, y, 0.0) for y in (x, q, scale))
+    p = softmax_of_rows(backend, x)
+    nan = nan_rows(backend, p + 0.0 * (backend.total(q) + scale))
+    if nan is not None:
+        is_number = nan.zero != 0.0
+        x, q, p, scale = (xp.where(is_number, y, z) for y, z in ((x, 0.0), (q, 0.0), (p, 0.5), (scale, 1.0)))
     # A logit has a gradient if its class is unmasked or has a target.
     has_gradient = is_active & ((x != -math.inf) | (q != 0.0))
 
@@ -518,7 +521,7 @@ def _hessian_product(
         return v if nan is None else nan.before(v)
 
     u, d = tangent_rows(tangents[0], has_gradient), tangent_rows(tangents[1], is_active)
-    p, b = softmax_of_rows(backend, x), slope * d
+    b = slope * d
     deviation = centered(backend, u, p)
     curvature, level = backend.total(q), backend.total(b)
     if constants.z_loss is not None:

@@ -67,29 +67,36 @@ def broadcast_mask(backend: Backend, where: Array | None, x: Array) -> Array | N
 class NanRows(NamedTuple):
     """Rows of NaN in a function that is linear in v: they become 0 where v is 0 in the whole row, and NaN elsewhere.
 
-    The function computes them with finite numbers instead. What v is multiplied by `before` the function, and its result
-    `after` it, makes NaN of all numbers but 0: finite numbers overflow, and inf * 0 is NaN. JAX transposes this, so a
-    comparison with 0 is no alternative, and for the transpose the factors after the function are those before it.
+    The function computes them with finite numbers. What v is multiplied by before the function, and its result after it,
+    makes NaN of all numbers but 0: finite numbers overflow, and inf * 0 is NaN. Comparing v with 0 is no alternative,
+    because JAX transposes the function; the factors after it are those before it in the transpose.
     """
 
-    largest: Array  # the largest number in rows of NaN, 1 in others, (..., 1)
-    zero: Array  # 0 in rows of NaN, 1 in others, (..., 1)
+    largest: Array  # the largest number in rows of NaN, 1 in others
+    zero: Array  # 0 in rows of NaN, 1 in others
 
     def before(self, v: Array) -> Array:
+        """v, times what makes NaN of it in rows of NaN unless it is 0."""
         return v * self.largest * self.largest * self.zero
 
     def after(self, y: Array) -> Array:
+        """The same for a result, where it is 0 or NaN."""
         return y * self.zero * self.largest * self.largest
+
+    def of_sums(self) -> NanRows:
+        """The same for one entry per row."""
+        return NanRows(self.largest[..., :1], self.zero[..., :1])
 
 
 def nan_rows(backend: Backend, like: Array) -> NanRows | None:
-    """The rows of NaN, given numbers that are NaN in them, (..., 1); None if it is known that there are none."""
-    xp, is_number = backend.xp, like == like  # noqa: PLR0124
-    if backend.is_known_true(is_number):
+    """The rows of NaN among rows whose entries are all NaN or all not; None if it is known that there are none."""
+    xp, first = backend.xp, like[..., :1]
+    if backend.is_known_true(first == first):  # noqa: PLR0124
         return None
-    ones = xp.ones_like(like)
-    # As a constant, it would be multiplied by itself when the program is compiled.
-    largest = backend.optimization_barrier(ones * float(xp.finfo(like.dtype).max))
+    # Factors for every entry, found from it: XLA would move those of whole rows behind sums, in another order.
+    is_number, ones = like == like, xp.ones_like(like)  # noqa: PLR0124
+    # As a constant, the largest number would be multiplied by itself when the program is compiled.
+    largest = backend.optimization_barrier(xp.asarray(float(xp.finfo(like.dtype).max), dtype=like.dtype))
     return NanRows(xp.where(is_number, ones, largest), xp.where(is_number, ones, 0.0))
 
 
@@ -131,7 +138,7 @@ class _Linear(NamedTuple):
 def _linear(backend: Backend, rows: Rows, *, has_classes: bool = True) -> _Linear:
     xp, x = backend.xp, masked_logits(backend, rows.x, rows.mask)
     p, v, is_masked = _probabilities(backend, rows, x), backend.cast(rows.vector, x.dtype), x == -math.inf
-    nan = nan_rows(backend, p[..., :1])
+    nan = nan_rows(backend, p)
     if nan is not None:
         is_masked = is_masked & (nan.zero != 0.0)  # all of a row of NaN is NaN
         p, v = xp.where(nan.zero == 0.0, 0.5, p), nan.before(v)
@@ -195,7 +202,7 @@ def _logsumexp_vjp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> l
 def _logsumexp_jvp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
     linear = _linear(backend, rows)
     y = backend.total(linear.p * linear.v)
-    return [y if linear.nan is None else linear.nan.after(y)]
+    return [y if linear.nan is None else linear.nan.of_sums().after(y)]
 
 
 def _rule(
