@@ -194,3 +194,15 @@ def test_gradient_of_the_entropy_of_a_masked_policy_is_the_closed_form(xp, deriv
     log_p = np.log(np.where(p > 0, p, 1))
     np.testing.assert_allclose(found, -p * (log_p - total(p * log_p)), rtol=0, atol=32 * xp.u)
     np.testing.assert_array_equal(found[exact_x == -np.inf], 0)
+
+
+@pytest.mark.library("jax")
+def test_hessian_of_jax_at_uniform_logits_is_not_zero_although_the_gradient_is():
+    import jax
+
+    v, zeros = jax.numpy.asarray([[1.0, 0, 0, 0], [0, 2, -2, 0]]), jax.numpy.zeros((2, 4))
+    gradient = jax.grad(lambda x: xpent.cross_entropy(x, jax.numpy.full((2, 4), 0.25)))
+    expected = np.asarray([[0.75, -0.25, -0.25, -0.25], [0, 2, -2, 0]]) / 8
+    np.testing.assert_array_equal(gradient(zeros), 0)
+    np.testing.assert_array_equal(jax.jvp(gradient, (zeros,), (v,))[1], expected)
+    np.testing.assert_array_equal(jax.grad(lambda x: (v * gradient(x)).sum())(zeros), expected)

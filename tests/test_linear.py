@@ -267,3 +267,17 @@ def test_confident_rows_have_the_exact_loss_and_gradient(xp, rows):
     expected[0] = -others
     rtol = (4 + 2 * 80) * xp.u_computed + 2 * xp.u + (rows - 1) * xp.u_computed
     np.testing.assert_allclose(xp.to_numpy(gradient), expected, rtol=rtol, atol=smallest)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_infinite_feature_has_the_loss_of_the_softcap_whether_or_not_it_is_differentiated(xp, reduction):
+    x, w, t = xp.asarray([[np.inf, 1.0]]), xp.asarray([[1.0, 0.5], [-1.0, 2.0], [3.0, 1.0]]), xp.asarray(np.asarray([1]))
+    options = {"softcap": 2.0, "reduction": reduction}  # the logits are 2, -2 and 2
+    expected = math.log(2 * math.exp(2.0) + math.exp(-2.0)) + 2
+    plain = xp.call(lambda *a: xpent.linear_cross_entropy(*a, **options), x, w, t)
+    pushed, change = xp.call(
+        lambda *a: xpent.jvp(xpent.linear_cross_entropy, a, (None, a[1], None), **options), x, w, t
+    )
+    np.testing.assert_allclose(xp.to_numpy(plain), expected, rtol=16 * xp.u_computed)
+    np.testing.assert_allclose(xp.to_numpy(pushed), expected, rtol=16 * xp.u_computed)
+    np.testing.assert_array_equal(xp.to_numpy(change), np.zeros(pushed.shape))

@@ -28,6 +28,7 @@ class Backend:
     differentiates = False  # whether the library may differentiate, record or trace what is computed
 
     zeroes_results = False  # whether `zero_rows` of results is enough, and `neutral_rows` does nothing
+    guards_nan_rows = True  # whether derivatives of rows of NaN are 0 where the cotangent is
     transposes_jvp = False  # whether the library goes backward by transposing the forward mode
     block_logits = 2**24  # in a block of a linear layer; with fewer, adding to dW takes longer than multiplying
 
@@ -179,7 +180,7 @@ class Backend:
         return self.xp.max(x, axis=-1, keepdims=True)
 
     def shift(self, m: Array) -> Array:
-        """What to subtract from rows with maximum m before exp: m, but 0 for -inf and NaN for +inf.
+        """What to subtract from rows with maximum m before exp: m, but a finite number for -inf and NaN for +inf.
 
         The exponentials of a fully masked row are 0 then, and those of a row with +inf are NaN.
         """
@@ -229,6 +230,10 @@ class Backend:
     def multiply(self, x: Array, y: Array | float) -> Array:
         """x * y; may overwrite ``x``."""
         return x * y
+
+    def product_with_gradient(self, v: Array, y: Array) -> Array | None:
+        """v * y, linear in v and 0 where y is, where the library differentiates that with respect to y, too; else None."""
+        return None
 
     def divide(self, x: Array, y: Array) -> Array:
         """x / y; may overwrite ``x``."""

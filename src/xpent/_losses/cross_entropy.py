@@ -102,12 +102,14 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
         x = backend.neutral_rows(x, is_active)
     has_cotangent = _has_cotangent(rows, shared)
     m: Array = rows.maximum
+    largest: Array = None
     if has_cotangent is not None:
         x = backend.neutral_rows(x, has_cotangent)
         m, r = (y if y is None else xp.where(has_cotangent, y, 0.0) for y in (m, r))
 
     if m is None and (static.has_statistics or shared.z_loss is not None):
-        m = backend.shift(backend.largest(x))
+        largest = backend.largest(x)
+        m = backend.shift(largest)
     x_t: Array = backend.take(x, index) if r is not None or shared.z_loss is not None else None
     e = None
     if r is not None:
@@ -122,10 +124,9 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
     results, slope = [], None
     loss = log_ratio if rows.class_weight is None else rows.class_weight * log_ratio
     if shared.z_loss is not None:
-        is_masked = (
-            x_t == -math.inf
-        )  # t = 0 there, so s is not scaled; in a fully masked row, whose loss is inf, lse is 0
+        is_masked = x_t == -math.inf  # t = 0 there, so s is not scaled
         lse = xp.where(is_masked, m + xp.log(s), x_t + xp.where(is_masked, 0.0, log_ratio))
+        lse = lse if largest is None else _zero_in_masked_rows(backend, lse, largest)
         slope = 2.0 * shared.z_loss * lse  # of the z-loss with respect to lse
         loss = loss + 0.5 * slope * lse
     if static.has_loss:
@@ -162,7 +163,7 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
     is_active = None if backend.is_known_true(is_active) else is_active
     if is_active is not None:
         x, m = backend.neutral_rows(x, is_active), xp.where(is_active, m, 0.0)
-    m = backend.shift(m)
+    largest, m = m, backend.shift(m)
     d = backend.subtract(x, m)
     e = None
     if r is not None:
@@ -175,11 +176,12 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
 
     slope: Scale | None = None  # of the z-loss with respect to lse
     if shared.z_loss is not None:
-        slope = backend.cast(has_target, x.dtype) * (2.0 * shared.z_loss * (m + log_s))
+        lse = _zero_in_masked_rows(backend, m + log_s, largest)
+        slope = backend.cast(has_target, x.dtype) * (2.0 * shared.z_loss * lse)
     results = []
     if static.has_loss:
         loss = backend.total(_weighted(backend, q, log_s - d))
-        results.append(scale * (loss if slope is None else loss + 0.5 * slope * (m + log_s)))
+        results.append(scale * (loss if slope is None else loss + 0.5 * slope * lse))
     if e is not None:
         is_likely = e > 0.5 * s
         others = backend.total(xp.where(is_likely, 0.0, q))
@@ -202,6 +204,11 @@ def _smoothed_targets(backend: Backend, x: Array, rows: Rows, shared: Shared) ->
     else:
         q = backend.cast(backend.class_indices(x) == rows.class_index, x.dtype)
     return smoothed(backend, x, q, shared.class_weight, shared.label_smoothing)
+
+
+def _zero_in_masked_rows(backend: Backend, lse: Array, largest: Array) -> Array:
+    """The log-sum-exp for the z-loss: 0 in a fully masked row, whose loss is infinite without it."""
+    return backend.xp.where(largest == -math.inf, 0.0, lse)
 
 
 def _weighted(backend: Backend, q: Array, loss: Array) -> Array:
@@ -469,13 +476,16 @@ def _jvp(
 ) -> tuple[Array, Array]:
     argnums = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
     loss, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
-    is_active, is_unmasked = _activity(backend, primals, constants, options)
     change: Scale = 0.0
     for i, gradient in zip(argnums, gradients, strict=True):
         y = to_rows(backend, gradient, options.axes)
-        has_gradient = (y != 0.0) | (is_active if i else is_active & is_unmasked)
         v = to_rows(backend, backend.cast(tangents[i], y.dtype), options.axes)
-        change = change + backend.total(times(backend, backend.xp.where(has_gradient, v, 0.0), y))[..., 0]
+        product = None if i else backend.product_with_gradient(v, y)
+        if product is None:
+            is_active, is_unmasked = _activity(backend, primals, constants, options)
+            has_gradient = (y != 0.0) | (is_active if i else is_active & is_unmasked)
+            product = times(backend, backend.xp.where(has_gradient, v, 0.0), y)
+        change = change + backend.total(product)[..., 0]
     return loss, change if options.reduction == "none" else backend.xp.sum(change)
 
 

@@ -91,7 +91,7 @@ class NanRows(NamedTuple):
 def nan_rows(backend: Backend, like: Array) -> NanRows | None:
     """The rows of NaN among rows whose entries are all NaN or all not; None if it is known that there are none."""
     xp, first = backend.xp, like[..., :1]
-    if backend.is_known_true(first == first):  # noqa: PLR0124
+    if not backend.guards_nan_rows or backend.is_known_true(first == first):  # noqa: PLR0124
         return None
     # Factors for every entry, found from it: XLA would move those of whole rows behind sums, in another order.
     is_number, ones = like == like, xp.ones_like(like)  # noqa: PLR0124
