@@ -41,7 +41,7 @@ def softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) -> Cal
     -------
     array
         Shape of ``x``; its dtype, or the default floating dtype for integers and booleans. Masked classes have
-        probability 0, and each row sums to 1. A row that holds NaN or +inf, or whose classes are all masked, is NaN.
+        probability 0, and each row sums to 1, or to 0 if its classes are all masked. A row that holds NaN or +inf is NaN.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) -> Cal
         If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, they come from different
         libraries, or ``axis`` is not an int, a tuple of ints or None.
     ValueError
-        If ``axis`` is out of range, names an axis twice or names no class, ``where`` does not broadcast to the shape of
+        If ``axis`` is out of range, names an axis twice or names none, ``where`` does not broadcast to the shape of
         ``x``, or they are on different devices.
 
     Notes
@@ -85,7 +85,7 @@ def log_softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) ->
     -------
     array
         Shape of ``x``; its dtype, or the default floating dtype for integers and booleans. -inf for masked classes. A
-        row that holds NaN or +inf, or whose classes are all masked, is NaN.
+        row that holds NaN or +inf is NaN.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def log_softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) ->
         If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, they come from different
         libraries, or ``axis`` is not an int, a tuple of ints or None.
     ValueError
-        If ``axis`` is out of range, names an axis twice or names no class, ``where`` does not broadcast to the shape of
+        If ``axis`` is out of range, names an axis twice or names none, ``where`` does not broadcast to the shape of
         ``x``, or they are on different devices.
 
     Notes
@@ -132,8 +132,8 @@ def logsumexp(x: ArrayT, /, *, axis: Axis = -1, keepdims: bool = False, where: A
     -------
     array
         Shape of ``x`` without ``axis`` (of length one with ``keepdims``); its dtype, or the default floating dtype for
-        integers and booleans. NaN if a NaN is in the sum, else +inf if a +inf is, and -inf for a sum of zeros, whose
-        gradient is NaN.
+        integers and booleans. NaN if a NaN is in the sum, else +inf if a +inf is, and -inf for a sum of zeros or of
+        nothing, whose gradient is 0.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def logsumexp(x: ArrayT, /, *, axis: Axis = -1, keepdims: bool = False, where: A
         If ``x`` is not an array of real numbers, ``where`` is not an array of booleans, they come from different
         libraries, or ``axis`` is not an int, a tuple of ints or None.
     ValueError
-        If ``axis`` is out of range, names an axis twice or names nothing to sum over, ``where`` does not broadcast to
+        If ``axis`` is out of range, names an axis twice or names none, ``where`` does not broadcast to
         the shape of ``x``, or they are on different devices.
 
     Notes
@@ -182,7 +182,7 @@ def softmax_jacobian(x: ArrayT, /, *, axis: int = -1) -> ArrayT:
     TypeError
         If ``x`` is not an array of real numbers or ``axis`` is not an int.
     ValueError
-        If ``x`` has no such axis, or no class along it.
+        If ``x`` has no such axis.
 
     Notes
     -----
@@ -241,14 +241,14 @@ def cross_entropy(
         The class axes; None means all axes. With several, a class index is the flat index into them, in the order
         given.
     class_weight : array of real numbers, optional
-        Shape (C,). A constant.
+        Shape (C,), at least 0. A constant.
     sample_weight : array of real numbers, optional
         One weight per row: the shape of ``logits`` without ``axis``. A constant.
     ignore_index : int, optional
         Rows with this class index are ignored: their loss and gradient are 0, whatever their logits.
     label_smoothing : number or array of shape ()
-        In [0, 1]: this share of every target is spread over the K unmasked classes, q = (1 - eps) q + eps / K. A
-        constant.
+        In [0, 1]: this share of every target is spread over the K unmasked classes, q = (1 - eps) q + eps / K; it is
+        left out if K is 0. A constant.
     z_loss : number or array of shape ()
         At least 0: adds z_loss * logsumexp(logits)**2 to the loss of each row that has a target. A constant.
     where : array of booleans, optional
@@ -264,7 +264,7 @@ def cross_entropy(
     -------
     array
         Shape (), with "none" that of ``logits`` without ``axis``; float32 or the wider dtype of ``logits``. A row that
-        holds NaN or +inf, or whose classes are all masked, is NaN; a row whose target is masked is +inf.
+        holds NaN or +inf is NaN; a row whose target is masked is +inf.
 
     Raises
     ------
@@ -353,7 +353,7 @@ def linear_cross_entropy(
     softcap : number or array of shape (), optional
         A positive number c: the logits x become c tanh(x / c). A constant.
     class_weight : array of real numbers, optional
-        Shape (C,). A constant.
+        Shape (C,), at least 0. A constant.
     sample_weight : array of real numbers, optional
         One weight per row: shape (...). A constant.
     ignore_index : int, optional
