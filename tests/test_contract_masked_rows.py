@@ -81,9 +81,7 @@ def test_fully_masked_row_whose_label_has_no_weight_has_loss_zero_under_smoothin
 
 def test_a_class_without_others_that_is_masked_has_an_infinite_loss(xp):
     for targets in (np.asarray([0]), np.asarray([[1.0]])):
-        loss, gradient = xp.call(
-            xpent.value_and_grad(xpent.cross_entropy), xp.asarray([[-INF]]), xp.asarray(targets)
-        )
+        loss, gradient = xp.call(xpent.value_and_grad(xpent.cross_entropy), xp.asarray([[-INF]]), xp.asarray(targets))
         assert (float(xp.to_numpy(loss)), xp.to_numpy(gradient).tolist()) == (INF, [[-1.0]])
 
 

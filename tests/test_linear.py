@@ -271,7 +271,11 @@ def test_confident_rows_have_the_exact_loss_and_gradient(xp, rows):
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_infinite_feature_has_the_loss_of_the_softcap_whether_or_not_it_is_differentiated(xp, reduction):
-    x, w, t = xp.asarray([[np.inf, 1.0]]), xp.asarray([[1.0, 0.5], [-1.0, 2.0], [3.0, 1.0]]), xp.asarray(np.asarray([1]))
+    x, w, t = (
+        xp.asarray([[np.inf, 1.0]]),
+        xp.asarray([[1.0, 0.5], [-1.0, 2.0], [3.0, 1.0]]),
+        xp.asarray(np.asarray([1])),
+    )
     options = {"softcap": 2.0, "reduction": reduction}  # the logits are 2, -2 and 2
     expected = math.log(2 * math.exp(2.0) + math.exp(-2.0)) + 2
     plain = xp.call(lambda *a: xpent.linear_cross_entropy(*a, **options), x, w, t)

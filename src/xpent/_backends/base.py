@@ -231,10 +231,6 @@ class Backend:
         """x * y; may overwrite ``x``."""
         return x * y
 
-    def product_with_gradient(self, v: Array, y: Array) -> Array | None:
-        """v * y, linear in v and 0 where y is, where the library differentiates that with respect to y, too; else None."""
-        return None
-
     def divide(self, x: Array, y: Array) -> Array:
         """x / y; may overwrite ``x``."""
         return x / y

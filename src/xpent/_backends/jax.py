@@ -76,9 +76,6 @@ class JaxBackend(Backend):
         m = _finite(m)
         return m + 0.0 * m
 
-    def product_with_gradient(self, v: Array, y: Array) -> Array:
-        return _product_with_gradient(v, y)
-
     def first_maximum(self, x: Array) -> tuple[Array, None]:
         return self.largest(x), None
 
@@ -228,19 +225,6 @@ def _compiled(rule: Any, options: Any) -> Any:
 def _is_explicit(x: Array) -> bool:
     """Whether the sharding of an array is a part of its type, which indexing and products cannot always infer."""
     return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
-
-
-@jax.custom_jvp
-def _product_with_gradient(v: Array, y: Array) -> Array:
-    # At masked classes and in inactive rows y is 0, v may be NaN, and the cotangent infinite.
-    return jnp.where(y == 0.0, 0.0, v) * y
-
-
-@_product_with_gradient.defjvp
-def _product_with_gradient_jvp(primals: Any, tangents: Any) -> Any:
-    # y may be 0 where its derivative is not.
-    (v, y), (v_dot, y_dot) = primals, tangents
-    return _product_with_gradient(v, y), _product_with_gradient(v_dot, y) + v * y_dot
 
 
 def _finite(m: Array) -> Array:

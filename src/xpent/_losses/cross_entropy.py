@@ -20,11 +20,12 @@ softmax functions", IMA J. Numer. Anal. 41(4), 2021.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from xpent._backends.base import Array, Backend
 from xpent._engine.blocks import map_rows
-from xpent._engine.layout import Axes, batch_shape, class_count, field_as_rows, from_rows, keep_axes, to_rows
+from xpent._engine.layout import Axes, batch_shape, class_count, field_as_rows, from_rows, to_rows
 from xpent._engine.rule import Argnums, Residuals, Rule, without_residuals
 from xpent._losses.softmax import (
     broadcast_mask,
@@ -190,7 +191,9 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
         gradient = _scaled(backend, gradient, scale, rows, shared)
         results.append(_zeroed(backend, gradient, rows, has_cotangent))
     if 1 in static.argnums:
-        factor = _times_cotangent(backend, scale, rows, shared) * target_slope(backend, x.dtype, shared.class_weight, shared.label_smoothing)
+        factor = _times_cotangent(backend, scale, rows, shared) * target_slope(
+            backend, x.dtype, shared.class_weight, shared.label_smoothing
+        )
         gradient = _weighted(backend, factor + backend.xp.zeros_like(r), log_s - d)
         results.append(_zeroed(backend, gradient, rows, has_cotangent))
     if is_active is not None:
@@ -239,7 +242,7 @@ def _scaled(backend: Backend, gradient: Array, factor: Scale, rows: Rows, shared
     xp, cotangent, product = backend.xp, _cotangent(rows, shared), _times_cotangent(backend, factor, rows, shared)
     if cotangent is None or backend.is_known_true(xp.isfinite(cotangent)):
         return backend.multiply(gradient, product)
-    return xp.where((gradient == 0.0) & (factor == factor), 0.0, gradient * product)  # noqa: PLR0124
+    return xp.where((gradient == 0.0) & (factor == factor), 0.0, gradient * product)
 
 
 def _zeroed(backend: Backend, gradient: Array, rows: Rows, has_cotangent: Array | None) -> Array:
@@ -417,13 +420,13 @@ def _vjp(
     (g,) = cotangents
     _, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
     g = g[..., None] if options.reduction == "none" else g
-    is_active, is_unmasked = _activity(backend, primals, constants, options)
+    gradients = [to_rows(backend, gradient, options.axes) for gradient in gradients]
+    masks = _gradient_masks(backend, gradients, argnums, primals, constants, options)
     found = []
-    for i, gradient in zip(argnums, gradients, strict=True):
-        y = to_rows(backend, gradient, options.axes)
-        has_gradient = (y != 0.0) | (is_active if i else is_active & is_unmasked)
-        product = times(backend, backend.xp.where(has_gradient, backend.cast(g, y.dtype), 0.0), y)
-        found.append(backend.cast(from_rows(backend, product, options.axes, gradient.shape), primals[i].dtype))
+    for i, y, mask in zip(argnums, gradients, masks, strict=True):
+        product = times(backend, backend.xp.where(mask, backend.cast(g, y.dtype), 0.0), y)
+        product = from_rows(backend, product, options.axes, primals[i].shape)
+        found.append(backend.cast(product, primals[i].dtype))
     return tuple(found)
 
 
@@ -432,24 +435,27 @@ def is_zero(backend: Backend, cotangent: Array) -> bool:
     return cotangent.ndim == 0 and backend.is_known_true(cotangent == 0.0)
 
 
-def _activity(
-    backend: Backend, primals: tuple[Array, Array], constants: Constants, options: Options
-) -> tuple[Array, Array]:
-    """Which rows are active, (..., 1), or have a gradient, and which logits are unmasked, (..., C), or have one.
+def _gradient_masks(
+    backend: Backend, gradients: Sequence[Array], argnums: Argnums, primals: Any, constants: Constants, options: Options
+) -> list[Array]:
+    """Where gradients, as rows, are not 0 for all logits and targets; elsewhere tangents may be NaN, cotangents infinite.
 
-    Elsewhere tangents may be NaN and cotangents infinite. A gradient that happens to be 0 has derivatives nevertheless.
+    Elsewhere are inactive rows and masked classes. The gradient for a class index is 0 nowhere else, but that for a
+    distribution may be 0 where its derivative is not, as at uniform logits and targets.
     """
+    is_nonzero = [gradient != 0.0 for gradient in gradients]
+    if primals[0].ndim != primals[1].ndim and constants.label_smoothing is None and constants.z_loss is None:
+        return is_nonzero
     problem = prepare(backend, primals, constants, options)
     rows = _as_rows(backend, problem.rows, options.axes)
     x = masked_logits(backend, rows.logits, rows.mask)
-    is_unmasked = x != -math.inf
-    if rows.class_index is None or constants.label_smoothing is not None:
-        is_active = backend.largest(x) < math.inf
-    else:
-        is_active = (rows.class_index >= 0) if rows.class_weight is None else rows.class_weight != 0.0
+    is_active = backend.largest(x) < math.inf
+    if rows.class_weight is not None and constants.label_smoothing is None:
+        is_active = is_active & (rows.class_weight != 0.0)
     if problem.sample_weight is not None:
         is_active = is_active & (rows.scale != 0.0)
-    return is_active, is_unmasked
+    of_primals = is_active & (x != -math.inf), is_active
+    return [mask | of_primals[i] for i, mask in zip(argnums, is_nonzero, strict=True)]
 
 
 def _as_rows(backend: Backend, rows: Rows, axes: Axes) -> Rows:
@@ -476,15 +482,12 @@ def _jvp(
 ) -> tuple[Array, Array]:
     argnums = tuple([i for i, tangent in enumerate(tangents) if tangent is not None])
     loss, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
+    gradients = [to_rows(backend, gradient, options.axes) for gradient in gradients]
+    masks = _gradient_masks(backend, gradients, argnums, primals, constants, options)
     change: Scale = 0.0
-    for i, gradient in zip(argnums, gradients, strict=True):
-        y = to_rows(backend, gradient, options.axes)
-        v = to_rows(backend, backend.cast(tangents[i], y.dtype), options.axes)
-        product = None if i else backend.product_with_gradient(v, y)
-        if product is None:
-            is_active, is_unmasked = _activity(backend, primals, constants, options)
-            has_gradient = (y != 0.0) | (is_active if i else is_active & is_unmasked)
-            product = times(backend, backend.xp.where(has_gradient, v, 0.0), y)
+    for i, y, mask in zip(argnums, gradients, masks, strict=True):
+        v = backend.xp.where(mask, to_rows(backend, backend.cast(tangents[i], y.dtype), options.axes), 0.0)
+        product = times(backend, v, y) if i or backend.guards_nan_rows else v * y
         change = change + backend.total(product)[..., 0]
     return loss, change if options.reduction == "none" else backend.xp.sum(change)
 

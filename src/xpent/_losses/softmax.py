@@ -91,10 +91,10 @@ class NanRows(NamedTuple):
 def nan_rows(backend: Backend, like: Array) -> NanRows | None:
     """The rows of NaN among rows whose entries are all NaN or all not; None if it is known that there are none."""
     xp, first = backend.xp, like[..., :1]
-    if not backend.guards_nan_rows or backend.is_known_true(first == first):  # noqa: PLR0124
+    if not backend.guards_nan_rows or backend.is_known_true(first == first):
         return None
     # Factors for every entry, found from it: XLA would move those of whole rows behind sums, in another order.
-    is_number, ones = like == like, xp.ones_like(like)  # noqa: PLR0124
+    is_number, ones = like == like, xp.ones_like(like)
     # As a constant, the largest number would be multiplied by itself when the program is compiled.
     largest = backend.optimization_barrier(xp.asarray(float(xp.finfo(like.dtype).max), dtype=like.dtype))
     return NanRows(xp.where(is_number, ones, largest), xp.where(is_number, ones, 0.0))

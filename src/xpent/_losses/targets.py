@@ -126,8 +126,8 @@ def denominator(
 def smoothed(backend: Backend, x: Array, q: Array, class_weight: Array | None, label_smoothing: Scale | None) -> Array:
     """The targets q_j w_j of distributions q, where rows of logits x are -inf at masked classes.
 
-    Label smoothing by eps over the K unmasked classes makes them ((1 - eps) q_j + eps / K) w_j, and (1 - eps) q_j w_j if
-    there are none.
+    Label smoothing by eps over the K unmasked classes makes them ((1 - eps) q_j + eps / K) w_j; if
+    there are none, (1 - eps) q_j w_j.
     """
     if label_smoothing is not None:
         is_unmasked = backend.cast(x != -math.inf, x.dtype)
