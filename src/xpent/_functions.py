@@ -41,7 +41,7 @@ def softmax(x: ArrayT, /, *, axis: Axis = -1, where: Array | None = None) -> Cal
     -------
     array
         Shape of ``x``; its dtype, or the default floating dtype for integers and booleans. Masked classes have
-        probability 0, and each row sums to 1, or to 0 if its classes are all masked. A row that holds NaN or +inf is NaN.
+        probability 0, and each row sums to 1, or to 0 if all its classes are masked. A row with NaN or +inf is NaN.
 
     Raises
     ------

@@ -438,9 +438,9 @@ def is_zero(backend: Backend, cotangent: Array) -> bool:
 def _gradient_masks(
     backend: Backend, gradients: Sequence[Array], argnums: Argnums, primals: Any, constants: Constants, options: Options
 ) -> list[Array]:
-    """Where gradients, as rows, are not 0 for all logits and targets; elsewhere tangents may be NaN, cotangents infinite.
+    """Where gradients, as rows, are not 0 for all logits and targets; elsewhere tangents may be NaN.
 
-    Elsewhere are inactive rows and masked classes. The gradient for a class index is 0 nowhere else, but that for a
+    Cotangents may be infinite there. Elsewhere are inactive rows and masked classes. The gradient for a class index is 0 nowhere else, but that for a
     distribution may be 0 where its derivative is not, as at uniform logits and targets.
     """
     is_nonzero = [gradient != 0.0 for gradient in gradients]
@@ -469,7 +469,7 @@ def times(backend: Backend, v: Array, y: Array) -> Array:
     if backend.is_known_true(is_finite):
         return v * y
     # Multiplied twice, by what no compiler knows: it would fold v * c * c for a constant c into v * inf. Finite numbers
-    # overflow to infinity, and that times 0 is NaN. JAX transposes this, so the factors read the same in both directions.
+    # overflow to infinity, and that times 0 is NaN. JAX transposes this, so the order is the same both ways.
     ones = xp.ones_like(y)
     largest = backend.optimization_barrier(xp.asarray(float(xp.finfo(y.dtype).max), dtype=y.dtype))
     large = xp.where(is_finite, ones, largest)

@@ -173,7 +173,7 @@ def _raw(backend: Backend, primals: Primals, _: Any, __: Any) -> Array:
 def _raw_vjp(
     backend: Backend, cotangents: tuple[Array], argnums: Argnums, primals: Primals, _: Any, __: Any
 ) -> tuple[Array, ...]:
-    x, weight, *_ = primals
+    x, weight = primals[:2]
     positions = [(FEATURES, WEIGHT, BIAS)[i] for i in argnums]
     found = products(backend, cotangents[0], finite(backend, x), weight, tuple(positions))
     return tuple(
@@ -182,7 +182,7 @@ def _raw_vjp(
 
 
 def _raw_jvp(backend: Backend, tangents: Tangents, primals: Primals, _: Any, __: Any) -> tuple[Array, Array]:
-    x, weight, *bias = primals
+    x, weight = primals[:2]
     raw = RAW_LOGITS(backend, primals, _NoConstants(), _NoOptions())
     return raw, raw_tangent(backend, weight, x, raw, *tangents)
 

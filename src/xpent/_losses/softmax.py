@@ -6,8 +6,8 @@ cancels (Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and
 
     r = sum over j != a of exp(x_j - m)    s = 1 + r    p_j = exp(x_j - m) / s    logsumexp(x) = m + log1p(r)
 
-Masked classes have p = 0 and derivatives of 0. So have fully masked rows, where m = -inf: 0 is subtracted there instead of
-m, and r = 0.
+Masked classes have p = 0 and derivatives of 0, and so have fully masked rows, where m = -inf: a finite number is
+subtracted there instead, and r = 0.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def broadcast_mask(backend: Backend, where: Array | None, x: Array) -> Array | N
 class NanRows(NamedTuple):
     """Rows of NaN in a function that is linear in v: they become 0 where v is 0 in the whole row, and NaN elsewhere.
 
-    The function computes them with finite numbers. What v is multiplied by before the function, and its result after it,
-    makes NaN of all numbers but 0: finite numbers overflow, and inf * 0 is NaN. Comparing v with 0 is no alternative,
-    because JAX transposes the function; the factors after it are those before it in the transpose.
+    The function computes them with finite numbers. The factors of v before the function, and of its result after it,
+    make NaN of all numbers but 0: finite numbers overflow, and inf * 0 is NaN. Comparing v with 0 is no alternative,
+    because derivatives of the comparison would be NaN. The factors after it are those before it in the transpose.
     """
 
     largest: Array  # the largest number in rows of NaN, 1 in others
@@ -126,7 +126,7 @@ class _Linear(NamedTuple):
     nan: NanRows | None
 
     def result(self, backend: Backend, y: Array, factor: Array | None = None) -> Array:
-        """Its result, 0 at masked classes, too, unless the factor of their p = 0 is known to be finite.
+        """Its result, set to 0 at masked classes unless the factor of their p = 0 is known to be finite.
 
         JAX transposes forward mode, and 0 times an infinite cotangent is NaN.
         """
