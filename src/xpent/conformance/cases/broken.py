@@ -34,7 +34,7 @@ CASES = [
          (_masked, LABELS), {"label_smoothing": 0.125}, needs=frozenset({"smoothing over possible classes"})),
     Case("impossible-class-derivatives", _IMPOSSIBLE, "Derivatives of the gradient stay finite, too (optax#1762).",
          (_masked, LABELS), quantities=("forward mode", "second derivative"), dtypes=("float64", "float32")),
-    Case("row-of-minus-inf", "broken rows", 
+    Case("row-of-minus-inf", "broken rows",
          "All classes are masked: loss inf, gradient -1 at the target; no other row notices.",
          (replaced(X, 2, -INF), LABELS)),
     Case("plus-inf-in-its-row", "broken rows", "inf - inf: that row is NaN, no other notices.",
