@@ -440,9 +440,8 @@ def _gradient_masks(
 ) -> list[Array]:
     """Where gradients, as rows, are not 0 for all logits and targets; elsewhere tangents may be NaN.
 
-    Cotangents may be infinite there. Elsewhere are inactive rows and masked classes. The gradient for a class index is 0
-    nowhere else, but that for a
-    distribution may be 0 where its derivative is not, as at uniform logits and targets.
+    Cotangents may be infinite there. Elsewhere are inactive rows and masked classes. The gradient for a class index is
+    0 nowhere else, but that for a distribution may be 0 where its derivative is not, as at uniform logits and targets.
     """
     is_nonzero = [gradient != 0.0 for gradient in gradients]
     if primals[0].ndim != primals[1].ndim and constants.label_smoothing is None and constants.z_loss is None:
