@@ -58,6 +58,8 @@ BAD_OPTIONS = [
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD_OPTIONS, ids=lambda value: str(value)[:40])
 def test_bad_option_is_refused(xp, options, error, message):
+    if xp.name == "dask" and any(isinstance(v, np.ndarray) and error is ValueError for v in options.values()):
+        pytest.skip("the numbers in an array of Dask are not known yet")
     theirs = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     for function in (xpent.cross_entropy, xpent.grad(xpent.cross_entropy)):
         with pytest.raises(error, match=message):
@@ -132,7 +134,9 @@ def test_option_traced_by_jit_is_refused_with_the_way_to_make_it_static(name):
 
 
 def test_arrays_of_two_libraries_are_refused(xp):
-    other = pytest.importorskip("array_api_strict").asarray if xp.name == "numpy" else np.asarray
+    # JAX converts arrays of NumPy.
+    takes_numpy = xp.name in ("numpy", "jax", "jax-jit")
+    other = pytest.importorskip("array_api_strict").asarray if takes_numpy else np.asarray
     x, t = xp.asarray(LOGITS), xp.asarray(LABELS)
     with pytest.raises(TypeError, match=r"one library.*logits.*targets"):
         xpent.cross_entropy(x, other([2, 1]))

@@ -11,6 +11,13 @@ import array_api_compat
 
 from xpent._backends.base import Array, Backend
 
+# What a library of the array API standard must have. What newer versions of the standard add has a fallback.
+REQUIRED = (
+    "__array_namespace_info__", "abs", "all", "any", "arange", "argmax", "astype", "broadcast_to", "empty", "exp",
+    "expand_dims", "finfo", "iinfo", "isdtype", "isfinite", "isinf", "log", "log1p", "matmul", "max", "min", "ones_like",
+    "permute_dims", "reshape", "sum", "take", "tanh", "where", "zeros", "zeros_like",
+)  # fmt: skip
+
 _by_type: dict[type, Backend] = {}
 _by_namespace: dict[ModuleType, Backend] = {}
 
@@ -98,4 +105,12 @@ def _of_namespace(name: str, array: Array) -> Backend:
             f"{name} must be an array of NumPy, PyTorch, JAX or another library that follows the "
             f"array API standard, got {type(array).__module__}.{type(array).__qualname__}{remedy}"
         ) from None
-    return _by_namespace.setdefault(xp, Backend(xp))
+    if xp not in _by_namespace:
+        missing = [function for function in REQUIRED if not hasattr(xp, function)]
+        if missing:
+            raise TypeError(
+                f"{name} is an array of {xp.__name__}, which cannot be used: of the array API standard it lacks "
+                f"{', '.join(missing)}"
+            )
+        _by_namespace[xp] = Backend(xp)
+    return _by_namespace[xp]
