@@ -65,7 +65,7 @@ class Backend:
         return self.xp.float32 if self.xp.finfo(dtype).bits < 32 else dtype
 
     def product_dtype(self, *arrays: Array) -> DType | None:
-        """The dtype of the product of matrices and of what is added to it, None if the library refuses."""
+        """The dtype of the product of matrices and of what is added to it, None where the library has none."""
         dtypes = {x.dtype for x in arrays}
         return dtypes.pop() if len(dtypes) == 1 else None
 

@@ -14,8 +14,8 @@ from xpent._backends.base import Array, Backend
 # What a library of the array API standard must have. What newer versions of the standard add has a fallback.
 REQUIRED = (
     "__array_namespace_info__", "abs", "all", "any", "arange", "argmax", "astype", "broadcast_to", "empty", "exp",
-    "expand_dims", "finfo", "iinfo", "isdtype", "isfinite", "isinf", "log", "log1p", "matmul", "max", "min", "ones_like",
-    "permute_dims", "reshape", "sum", "take", "tanh", "where", "zeros", "zeros_like",
+    "expand_dims", "finfo", "iinfo", "isdtype", "isfinite", "isinf", "log", "log1p", "matmul", "max", "min",
+    "ones_like", "permute_dims", "reshape", "sum", "take", "tanh", "where", "zeros", "zeros_like",
 )  # fmt: skip
 
 _by_type: dict[type, Backend] = {}

@@ -36,12 +36,9 @@ def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
 
 def data_of_subclass(x: torch.Tensor) -> torch.Tensor | None:
     """The plain tensor with the data of a subclass that has data of its own, else None."""
-    kind = type(x)
-    if (
-        kind in _PLAIN
-        or torch.compiler.is_compiling()
-        or kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-    ):
+    if type(x) in _PLAIN or torch.compiler.is_compiling():
+        return None
+    if type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         return None
     with torch._C.DisableTorchFunctionSubclass():
         data = x.as_subclass(torch.Tensor)
