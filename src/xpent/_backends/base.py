@@ -27,8 +27,6 @@ class Backend:
     has_devices = True  # whether arrays of one call must be on one device
     differentiates = False  # whether the library may differentiate, record or trace what is computed
 
-    zeroes_results = False  # whether `zero_rows` of results is enough, and `neutral_rows` does nothing
-    guards_nan_rows = True  # whether derivatives of rows of NaN are 0 where the cotangent is
     transposes_jvp = False  # whether the library goes backward by transposing the forward mode
     block_logits = 2**24  # in a block of a linear layer; with fewer, adding to dW takes longer than multiplying
 
@@ -212,7 +210,7 @@ class Backend:
         return self.xp.where(self.class_indices(x) == index, value, x)
 
     def neutral_rows(self, x: Array, is_active: Array) -> Array:
-        """Logits with those of inactive rows set to 0, unless ``zeroes_results``.
+        """Logits with those of inactive rows set to 0, unless `zero_rows` of the results is enough.
 
         JAX may differentiate functions of rows itself (its scan drops custom derivatives at second order), and would
         multiply NaN by 0.
@@ -230,6 +228,10 @@ class Backend:
     def multiply(self, x: Array, y: Array | float) -> Array:
         """x * y; may overwrite ``x``."""
         return x * y
+
+    def times_gradient(self, v: Array, y: Array) -> Array:
+        """v * y for a tangent or cotangent v; 0 where v is 0, even if the gradient y is not finite."""
+        return v * self.xp.where((v == 0.0) & ~self.xp.isfinite(y), 0.0, y)
 
     def divide(self, x: Array, y: Array) -> Array:
         """x / y; may overwrite ``x``."""
@@ -311,10 +313,6 @@ class Backend:
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
         """total + a @ b; may overwrite ``total``, and needs no other array of its size if the library allows it."""
         return total + self.matmul(a, b)
-
-    def optimization_barrier(self, x: Array) -> Array:
-        """The same array, about which a compiler knows nothing, even if it is constant."""
-        return x
 
     # Evaluation
 

@@ -15,8 +15,6 @@ class BlockedBackend(Backend):
     Rows longer than a block are computed in parts, with one shift for all, so that their sums merge by addition.
     """
 
-    zeroes_results = True
-
     def neutral_rows(self, x: Array, is_active: Array) -> Array:
         return x
 

@@ -313,7 +313,7 @@ class FusedTorchBackend(EagerTorchBackend):
 
 
 # Checks of shapes are made once, when a call is traced. PyTorch ignores the warnings about its own.
-warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"xpent\.")
+warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"xpent\.")  # type: ignore[attr-defined]
 
 TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
 

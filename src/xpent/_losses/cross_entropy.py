@@ -32,7 +32,6 @@ from xpent._losses.softmax import (
     centered,
     logsumexp_of_rows,
     masked_logits,
-    nan_rows,
     softmax_of_rows,
 )
 from xpent._losses.targets import (
@@ -95,19 +94,14 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
     xp, index, r = backend.xp, rows.class_index, rows.rest
     x = masked_logits(backend, rows.logits, rows.mask)
     scale = shared.scale if rows.scale is None else rows.scale
-    is_active = scale != 0.0 if static.may_be_inactive else None
+    is_active = _active_rows(backend, static, rows, shared)
     if rows.class_weight is not None:
         has_weight = rows.class_weight != 0.0
         is_active = has_weight if is_active is None else is_active & has_weight
     if is_active is not None:
         x = backend.neutral_rows(x, is_active)
-    has_cotangent = _has_cotangent(rows, shared)
     m: Array = rows.maximum
     largest: Array = None
-    if has_cotangent is not None:
-        x = backend.neutral_rows(x, has_cotangent)
-        m, r = (y if y is None else xp.where(has_cotangent, y, 0.0) for y in (m, r))
-
     if m is None and (static.has_statistics or shared.z_loss is not None):
         largest = backend.largest(x)
         m = backend.shift(largest)
@@ -138,10 +132,10 @@ def _of_indices(backend: Backend, static: Static, rows: Rows, shared: Shared, ou
             gradient = _scaled(backend, backend.put(e, index, -r), factor, rows, shared)
         else:
             factor_of_z_loss = scale * slope / s
-            at_target = _times_cotangent(backend, factor_of_z_loss * t - factor * r, rows, shared)
+            at_target = _times_cotangent(factor_of_z_loss * t - factor * r, rows, shared)
             gradient = _scaled(backend, e, factor + factor_of_z_loss, rows, shared)
             gradient = backend.put(gradient, index, at_target)
-        results.append(_zeroed(backend, gradient, rows, has_cotangent))
+        results.append(gradient)
     if is_active is not None:
         results = [backend.zero_rows(y, is_active) for y in results]
     return [*results, m, r] if static.has_statistics else results
@@ -152,15 +146,14 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
     x = masked_logits(backend, rows.logits, rows.mask)
     q = _smoothed_targets(backend, x, rows, shared)
     scale = shared.scale if rows.scale is None else rows.scale
-    has_cotangent = _has_cotangent(rows, shared)
-    if has_cotangent is not None:
-        x = backend.neutral_rows(x, has_cotangent)
-        q, r = backend.neutral_rows(q, has_cotangent), None if r is None else xp.where(has_cotangent, r, 0.0)
-    m, first = (rows.maximum, None) if r is not None else backend.first_maximum(x)
+    m: Array = rows.maximum
+    first = None
+    if r is None:
+        m, first = backend.first_maximum(x)
     has_target = backend.any_of_row(q != 0.0)
-    is_active: Array = has_target | (m < math.inf)
-    if static.may_be_inactive:
-        is_active = is_active & (scale != 0.0)
+    is_active: Array = _active_rows(backend, static, rows, shared)
+    is_defined = has_target | (m < math.inf)
+    is_active = is_defined if is_active is None else is_active & is_defined
     is_active = None if backend.is_known_true(is_active) else is_active
     if is_active is not None:
         x, m = backend.neutral_rows(x, is_active), xp.where(is_active, m, 0.0)
@@ -188,14 +181,11 @@ def _of_distributions(backend: Backend, static: Static, rows: Rows, shared: Shar
         others = backend.total(xp.where(is_likely, 0.0, q))
         gradient = xp.where(is_likely, (others - r * q) / s, e * (backend.total(q) / s) - q)
         gradient = gradient if slope is None else gradient + e * (slope / s)
-        gradient = _scaled(backend, gradient, scale, rows, shared)
-        results.append(_zeroed(backend, gradient, rows, has_cotangent))
+        results.append(_scaled(backend, gradient, scale, rows, shared))
     if 1 in static.argnums:
-        factor = _times_cotangent(backend, scale, rows, shared) * target_slope(
-            backend, x.dtype, shared.class_weight, shared.label_smoothing
-        )
-        gradient = _weighted(backend, factor + backend.xp.zeros_like(r), log_s - d)
-        results.append(_zeroed(backend, gradient, rows, has_cotangent))
+        factor = _times_cotangent(scale, rows, shared)
+        factor = factor * target_slope(backend, x.dtype, shared.class_weight, shared.label_smoothing)
+        results.append(_weighted(backend, factor + backend.xp.zeros_like(r), log_s - d))
     if is_active is not None:
         results = [backend.zero_rows(y, is_active) for y in results]
     return [*results, m, r] if static.has_statistics else results
@@ -223,33 +213,26 @@ def _cotangent(rows: Rows, shared: Shared) -> Array | None:
     return shared.cotangent if rows.cotangent is None else rows.cotangent
 
 
-def _has_cotangent(rows: Rows, shared: Shared) -> Array | None:
-    """Where the cotangent is not 0, (..., 1) or (); None without one."""
+def _times_cotangent(factor: Scale, rows: Rows, shared: Shared) -> Scale:
     cotangent = _cotangent(rows, shared)
-    return None if cotangent is None else cotangent != 0.0
-
-
-def _times_cotangent(backend: Backend, factor: Scale, rows: Rows, shared: Shared) -> Scale:
-    """factor * cotangent, 0 where the cotangent is 0, although the factor is NaN for an index out of range."""
-    cotangent = _cotangent(rows, shared)
-    if cotangent is None:
-        return factor
-    return factor * cotangent if rows.scale is None else backend.xp.where(cotangent == 0.0, 0.0, factor * cotangent)
+    return factor if cotangent is None else factor * cotangent
 
 
 def _scaled(backend: Backend, gradient: Array, factor: Scale, rows: Rows, shared: Shared) -> Array:
     """gradient * factor * cotangent, where 0 times a cotangent that is not finite is 0; may overwrite the gradient."""
-    xp, cotangent, product = backend.xp, _cotangent(rows, shared), _times_cotangent(backend, factor, rows, shared)
+    xp, cotangent, product = backend.xp, _cotangent(rows, shared), _times_cotangent(factor, rows, shared)
     if cotangent is None or backend.is_known_true(xp.isfinite(cotangent)):
         return backend.multiply(gradient, product)
     return xp.where((gradient == 0.0) & (factor == factor), 0.0, gradient * product)
 
 
-def _zeroed(backend: Backend, gradient: Array, rows: Rows, has_cotangent: Array | None) -> Array:
-    """The gradient with rows whose cotangent is 0 set to 0, unless their logits have been."""
-    if has_cotangent is None or rows.cotangent is None or not backend.zeroes_results:
-        return gradient
-    return backend.zero_rows(gradient, has_cotangent)
+def _active_rows(backend: Backend, static: Static, rows: Rows, shared: Shared) -> Array | None:
+    """Where neither the scale nor the cotangent of a row is 0; None if that is known of all."""
+    is_active = rows.scale != 0.0 if static.may_be_inactive else None
+    cotangent = _cotangent(rows, shared)
+    if cotangent is None or backend.is_known_true(cotangent != 0.0):
+        return is_active
+    return cotangent != 0.0 if is_active is None else is_active & (cotangent != 0.0)
 
 
 class Problem(NamedTuple):
@@ -424,7 +407,7 @@ def _vjp(
     masks = _gradient_masks(backend, gradients, argnums, primals, constants, options)
     found = []
     for i, y, mask in zip(argnums, gradients, masks, strict=True):
-        product = times(backend, backend.xp.where(mask, backend.cast(g, y.dtype), 0.0), y)
+        product = backend.times_gradient(backend.xp.where(mask, backend.cast(g, y.dtype), 0.0), y)
         product = from_rows(backend, product, options.axes, primals[i].shape)
         found.append(backend.cast(product, primals[i].dtype))
     return tuple(found)
@@ -463,20 +446,6 @@ def _as_rows(backend: Backend, rows: Rows, axes: Axes) -> Rows:
     return Rows._make([a if a is None else field_as_rows(backend, a, axes, ndim) for a in rows])
 
 
-def times(backend: Backend, v: Array, y: Array) -> Array:
-    """v * y, linear in v, and 0 where v is 0, whatever y holds."""
-    xp, is_finite = backend.xp, backend.xp.isfinite(y)
-    if backend.is_known_true(is_finite):
-        return v * y
-    # Multiplied twice, by what no compiler knows: it would fold v * c * c for a constant c into v * inf. Finite numbers
-    # overflow to infinity, and that times 0 is NaN. JAX transposes this, so the order is the same both ways.
-    ones = xp.ones_like(y)
-    largest = backend.optimization_barrier(xp.asarray(float(xp.finfo(y.dtype).max), dtype=y.dtype))
-    large = xp.where(is_finite, ones, largest)
-    sign = xp.where(y > 0.0, ones, xp.where(y < 0.0, -ones, 0.0))
-    return v * large * large * xp.where(is_finite, y, sign) * large * large
-
-
 def _jvp(
     backend: Backend, tangents: Tangents, primals: tuple[Array, Array], constants: Constants, options: Options
 ) -> tuple[Array, Array]:
@@ -487,7 +456,7 @@ def _jvp(
     change: Scale = 0.0
     for i, y, mask in zip(argnums, gradients, masks, strict=True):
         v = backend.xp.where(mask, to_rows(backend, backend.cast(tangents[i], y.dtype), options.axes), 0.0)
-        product = times(backend, v, y) if i or backend.guards_nan_rows else v * y
+        product = v * y if i == 0 and backend.transposes_jvp else backend.times_gradient(v, y)
         change = change + backend.total(product)[..., 0]
     return loss, change if options.reduction == "none" else backend.xp.sum(change)
 
@@ -515,25 +484,22 @@ def _hessian_product(
     slope = ones * target_slope(backend, x.dtype, constants.class_weight, constants.label_smoothing)
     q = _smoothed_targets(backend, x, rows, problem.shared)
     m, has_target = backend.largest(x), backend.any_of_row(q != 0.0)
+
+    def tangent_rows(tangent: Array | None) -> Array:
+        return xp.zeros_like(x) if tangent is None else to_rows(backend, backend.cast(tangent, x.dtype), axes)
+
+    u, d = map(tangent_rows, tangents)
     is_active = has_target if rows.class_weight is not None else has_target | (m < math.inf)
     if problem.sample_weight is not None:
         is_active = is_active & (scale != 0.0)
+    sums = backend.shift(m) + backend.total(q) + scale
+    is_number = sums == sums
+    if not backend.transposes_jvp:
+        is_active = is_active & (is_number | backend.any_of_row((u != 0.0) | (d != 0.0)))
+    # A logit has a gradient if its class is unmasked or has a target, or if the row is NaN.
+    has_gradient = is_active & ((x != -math.inf) | (q != 0.0) | ~is_number)
     x, q, scale = (xp.where(is_active, y, 0.0) for y in (x, q, scale))
-    p = softmax_of_rows(backend, x)
-    nan = nan_rows(backend, p + 0.0 * (backend.total(q) + scale))
-    if nan is not None:
-        is_number = nan.zero != 0.0
-        x, q, p, scale = (xp.where(is_number, y, z) for y, z in ((x, 0.0), (q, 0.0), (p, 0.5), (scale, 1.0)))
-    # A logit has a gradient if its class is unmasked or has a target.
-    has_gradient = is_active & ((x != -math.inf) | (q != 0.0))
-
-    def tangent_rows(tangent: Array | None, has_gradient: Array) -> Array:
-        if tangent is None:
-            return xp.zeros_like(x)
-        v = xp.where(has_gradient, to_rows(backend, backend.cast(tangent, x.dtype), axes), 0.0)
-        return v if nan is None else nan.before(v)
-
-    u, d = tangent_rows(tangents[0], has_gradient), tangent_rows(tangents[1], is_active)
+    u, d, p = xp.where(has_gradient, u, 0.0), xp.where(is_active, d, 0.0), softmax_of_rows(backend, x)
     b = slope * d
     deviation = centered(backend, u, p)
     curvature, level = backend.total(q), backend.total(b)
@@ -545,15 +511,13 @@ def _hessian_product(
         scale * xp.where(has_gradient, p * (curvature * deviation + level) - b, 0.0),
         -scale * slope * deviation,
     ]
-    if nan is not None:
-        products = [nan.after(product) for product in products]
     if problem.depends_on_targets:
         change_of_denominator = xp.where(is_active, _denominator_slope(backend, problem, targets, constants, axes), 0.0)
         both = options._replace(argnums=(0, 1))
         _, *gradients = LOSS_AND_GRADIENTS(backend, primals, constants, both)
         growth = xp.sum(change_of_denominator * d) / problem.denominator
         products = [
-            product - times(backend, growth, to_rows(backend, gradient, axes))
+            product - backend.times_gradient(growth, to_rows(backend, gradient, axes))
             for product, gradient in zip(products, gradients, strict=True)
         ]
         _, change = _jvp(backend, tangents, primals, constants, options)

@@ -21,7 +21,7 @@ from xpent._backends.base import Array, Backend, DType
 from xpent._engine.blocks import accumulate_blocks, map_rows
 from xpent._engine.rule import Argnums, Residuals, without_residuals
 from xpent._losses import cross_entropy, targets
-from xpent._losses.cross_entropy import CROSS_ENTROPY, LOSS_AND_GRADIENTS, Shared, Static, Tangents, is_zero, times
+from xpent._losses.cross_entropy import CROSS_ENTROPY, LOSS_AND_GRADIENTS, Shared, Static, Tangents, is_zero
 from xpent._losses.targets import Scale
 
 FEATURES, WEIGHT, TARGETS, BIAS = range(4)  # positions of the primals, of which the bias may be missing
@@ -289,11 +289,11 @@ def active_rows(backend: Backend, layer: Layer) -> Array:
     x, (rows, classes) = layer.x, (layer.x.shape[0], layer.weight.shape[0])
     logits = backend.broadcast_to(x[:, :1], (rows, classes))
     problem = cross_entropy.prepare(backend, (logits, layer.targets), layer.constants, layer.options)
-    is_active = ~backend.any_of_row(~backend.xp.isfinite(x))
+    is_active: Array = ~backend.any_of_row(~backend.xp.isfinite(x))
     if problem.sample_weight is not None:
-        is_active = is_active & (problem.rows.scale != 0.0)[:, None]
+        is_active = is_active & backend.with_class_axis(problem.rows.scale != 0.0)
     if problem.rows.class_weight is not None and layer.constants.label_smoothing is None:
-        is_active = is_active & (problem.rows.class_weight != 0.0)[:, None]
+        is_active = is_active & backend.with_class_axis(problem.rows.class_weight != 0.0)
     return is_active
 
 
@@ -368,7 +368,7 @@ def _vjp(
     (g,) = cotangents
     if options.reduction != "none":
         _, *gradients = LINEAR_LOSS_AND_GRADIENTS(backend, primals, constants, options._replace(argnums=argnums))
-        gradients = [times(backend, backend.cast(g, gradient.dtype), gradient) for gradient in gradients]
+        gradients = [backend.times_gradient(backend.cast(g, gradient.dtype), gradient) for gradient in gradients]
     else:
         layer = flatten(backend, primals, constants, options)
         raw = whole_logits(backend, layer.x, layer)
@@ -393,7 +393,7 @@ def _jvp(
             v = backend.cast(tangents[i], g.dtype)
             if i in (FEATURES, TARGETS):  # in an inactive row they may be NaN
                 v = xp.where((g != 0.0) | xp.reshape(is_active, (*g.shape[:-1], 1)), v, 0.0)
-            change = change + xp.sum(times(backend, v, g))
+            change = change + xp.sum(backend.times_gradient(v, g))
         return loss, change
     layer = flatten(backend, primals, constants, options)
     of_features, of_weight, of_targets, *of_bias = tangents

@@ -64,42 +64,6 @@ def broadcast_mask(backend: Backend, where: Array | None, x: Array) -> Array | N
     return where if where is None or where.shape == x.shape else backend.broadcast_to(where, x.shape)
 
 
-class NanRows(NamedTuple):
-    """Rows of NaN in a function that is linear in v: they become 0 where v is 0 in the whole row, and NaN elsewhere.
-
-    The function computes them with finite numbers. The factors of v before the function, and of its result after it,
-    make NaN of all numbers but 0: finite numbers overflow, and inf * 0 is NaN. Comparing v with 0 is no alternative,
-    because derivatives of the comparison would be NaN. The factors after it are those before it in the transpose.
-    """
-
-    largest: Array  # the largest number in rows of NaN, 1 in others
-    zero: Array  # 0 in rows of NaN, 1 in others
-
-    def before(self, v: Array) -> Array:
-        """v, times what makes NaN of it in rows of NaN unless it is 0."""
-        return v * self.largest * self.largest * self.zero
-
-    def after(self, y: Array) -> Array:
-        """The same for a result, where it is 0 or NaN."""
-        return y * self.zero * self.largest * self.largest
-
-    def of_sums(self) -> NanRows:
-        """The same for one entry per row."""
-        return NanRows(self.largest[..., :1], self.zero[..., :1])
-
-
-def nan_rows(backend: Backend, like: Array) -> NanRows | None:
-    """The rows of NaN among rows whose entries are all NaN or all not; None if it is known that there are none."""
-    xp, first = backend.xp, like[..., :1]
-    if not backend.guards_nan_rows or backend.is_known_true(first == first):
-        return None
-    # Factors for every entry, found from it: XLA would move those of whole rows behind sums, in another order.
-    is_number, ones = like == like, xp.ones_like(like)
-    # As a constant, the largest number would be multiplied by itself when the program is compiled.
-    largest = backend.optimization_barrier(xp.asarray(float(xp.finfo(like.dtype).max), dtype=like.dtype))
-    return NanRows(xp.where(is_number, ones, largest), xp.where(is_number, ones, 0.0))
-
-
 def centered(backend: Backend, v: Array, p: Array) -> Array:
     """v - sum(p v), for v of which a class with p_a > 1/2 has been subtracted: then nothing cancels as p_a nears 1."""
     v = v - backend.total(backend.xp.where(p > 0.5, v, 0.0))
@@ -117,32 +81,25 @@ def _probabilities(backend: Backend, rows: Rows, x: Array) -> Array:
     return softmax_of_rows(backend, x)
 
 
-class _Linear(NamedTuple):
-    """What a function that is linear in v needs of rows."""
+def _linear(backend: Backend, rows: Rows, *, has_classes: bool = True) -> tuple[Array, Array, Array]:
+    """What a derivative, which is linear in the vector v, needs: softmax(x), v, and which classes are masked.
 
-    p: Array  # softmax(x), 1/2 in rows of NaN
-    v: Array  # a tangent or cotangent, 0 at masked classes
-    is_masked: Array  # whether a class is, (..., C)
-    nan: NanRows | None
-
-    def result(self, backend: Backend, y: Array, factor: Array | None = None) -> Array:
-        """Its result, set to 0 at masked classes unless the factor of their p = 0 is known to be finite.
-
-        JAX transposes forward mode, and 0 times an infinite cotangent is NaN.
-        """
-        if factor is None or not backend.is_known_true(backend.xp.isfinite(factor)):
-            y = backend.xp.where(self.is_masked, 0.0, y)
-        return y if self.nan is None else self.nan.after(y)
-
-
-def _linear(backend: Backend, rows: Rows, *, has_classes: bool = True) -> _Linear:
+    v is 0 at masked classes, whatever it held there. Where it is 0 in a whole row, softmax(x) is not NaN.
+    """
     xp, x = backend.xp, masked_logits(backend, rows.x, rows.mask)
     p, v, is_masked = _probabilities(backend, rows, x), backend.cast(rows.vector, x.dtype), x == -math.inf
-    nan = nan_rows(backend, p)
-    if nan is not None:
-        is_masked = is_masked & (nan.zero != 0.0)  # all of a row of NaN is NaN
-        p, v = xp.where(nan.zero == 0.0, 0.5, p), nan.before(v)
-    return _Linear(p, xp.where(is_masked, 0.0, v) if has_classes else v, is_masked, nan)
+    is_number = p[..., :1] == p[..., :1]
+    if not backend.transposes_jvp and not backend.is_known_true(is_number):
+        is_masked = is_masked & is_number  # all of a row of NaN is NaN
+        p = xp.where(is_number | backend.any_of_row(v != 0.0), p, 0.5)
+    return p, xp.where(is_masked, 0.0, v) if has_classes else v, is_masked
+
+
+def _unless_masked(backend: Backend, y: Array, is_masked: Array, factor: Array | None = None) -> Array:
+    """A derivative, set to 0 at masked classes unless the factor of their p = 0 is known to be finite."""
+    # JAX transposes forward mode, and 0 times an infinite cotangent is NaN.
+    is_zero = factor is not None and backend.is_known_true(backend.xp.isfinite(factor))
+    return y if is_zero else backend.xp.where(is_masked, 0.0, y)
 
 
 # softmax. The Jacobian diag(p) - p p^T is symmetric, so vjp and jvp are the same: p (v - sum(p v)).
@@ -154,8 +111,8 @@ def _softmax(backend: Backend, _: Any, rows: Rows, __: Any, out: Array | None) -
 
 
 def _softmax_derivative(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    linear = _linear(backend, rows)
-    return [linear.result(backend, linear.p * centered(backend, linear.v, linear.p))]
+    p, v, is_masked = _linear(backend, rows)
+    return [_unless_masked(backend, p * centered(backend, v, p), is_masked)]
 
 
 # log_softmax: (x_j - m) - log1p(r). vjp: g - p sum(g), where p_j > 1/2: g_j sum_{k != j} p_k - p_j sum_{k != j} g_k.
@@ -172,15 +129,15 @@ def _log_softmax(backend: Backend, _: Any, rows: Rows, __: Any, out: Array | Non
 
 
 def _log_softmax_vjp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    xp, linear = backend.xp, _linear(backend, rows)
-    p, g, total, is_likely = linear.p, linear.v, backend.total(linear.v), linear.p > 0.5
+    xp, (p, g, is_masked) = backend.xp, _linear(backend, rows)
+    total, is_likely = backend.total(g), p > 0.5
     rest_g, rest_p = (backend.total(xp.where(is_likely, 0.0, y)) for y in (g, p))
-    return [linear.result(backend, xp.where(is_likely, g * rest_p - p * rest_g, g - p * total), total)]
+    return [_unless_masked(backend, xp.where(is_likely, g * rest_p - p * rest_g, g - p * total), is_masked, total)]
 
 
 def _log_softmax_jvp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    linear = _linear(backend, rows)
-    return [linear.result(backend, centered(backend, linear.v, linear.p))]
+    p, v, is_masked = _linear(backend, rows)
+    return [_unless_masked(backend, centered(backend, v, p), is_masked)]
 
 
 # logsumexp: m + log1p(r). vjp: g p. jvp: sum(p v).
@@ -195,14 +152,13 @@ def _logsumexp(backend: Backend, keeps_statistics: bool, rows: Rows, _: Any, __:
 
 
 def _logsumexp_vjp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    linear = _linear(backend, rows, has_classes=False)
-    return [linear.result(backend, linear.v * linear.p, linear.v)]
+    p, g, is_masked = _linear(backend, rows, has_classes=False)
+    return [_unless_masked(backend, g * p, is_masked, g)]
 
 
 def _logsumexp_jvp(backend: Backend, _: Any, rows: Rows, __: Any, ___: Any) -> list[Array]:
-    linear = _linear(backend, rows)
-    y = backend.total(linear.p * linear.v)
-    return [y if linear.nan is None else linear.nan.of_sums().after(y)]
+    p, v, __ = _linear(backend, rows)
+    return [backend.total(p * v)]
 
 
 def _rule(
