@@ -1,5 +1,7 @@
 """Invalid arguments are refused with a message that says what was given and what is allowed."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -131,6 +133,17 @@ def test_option_traced_by_jit_is_refused_with_the_way_to_make_it_static(name):
     with pytest.raises(TypeError, match=rf"{name} must be.*static_argnames or functools\.partial"):
         jax.jit(xpent.cross_entropy)(x, t, **{name: 1})
     assert jax.jit(xpent.cross_entropy, static_argnames=name)(x, t, **{name: 1}).shape == ()
+
+
+def test_a_library_that_lacks_parts_of_the_standard_is_refused_by_name():
+    class Incomplete:
+        def __array_namespace__(self, api_version=None):
+            module = types.ModuleType("incomplete")
+            module.exp = module.where = abs
+            return module
+
+    with pytest.raises(TypeError, match=r"x is an array of incomplete.*it lacks .*isdtype.*zeros_like"):
+        xpent.softmax(Incomplete())
 
 
 def test_arrays_of_two_libraries_are_refused(xp):

@@ -164,8 +164,9 @@ def apply(backend: Backend, rule: Any, primals: tuple[Array, ...], constants: An
         )
     is_transforming = torch_private.is_transforming() or torch_private.is_in_forward_mode()
     is_recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    if (not is_recorded and (is_compiling or not is_transforming)) or torch_private.is_tracing():
-        # A trace cannot hold derivatives of ours; PyTorch differentiates the operations in it.
+    # A trace holds operations only, which PyTorch differentiates.
+    is_traced = not is_compiling and torch_private.is_tracing()
+    if is_traced or (not is_recorded and (is_compiling or not is_transforming)):
         return rule.value(backend, primals, constants, options)
     if positions:
         constants = type(constants)(*[None if isinstance(c, torch.Tensor) else c for c in constants])

@@ -21,6 +21,8 @@ VERSIONS = ((2, 13), (2, 13))
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _functorch = torch._C._functorch
 
+is_tracing = torch._C._is_tracing  # whether torch.jit.trace is active
+
 
 def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether no tensor is of a subclass, traced or wrapped by a transform."""
@@ -61,11 +63,6 @@ def is_in_forward_mode() -> bool:
 def is_transforming() -> bool:
     """Whether a transform of torch.func is active."""
     return _functorch.peek_interpreter_stack() is not None
-
-
-def is_tracing() -> bool:
-    """Whether torch.jit.trace is active."""
-    return torch._C._is_tracing()
 
 
 def forward_mode() -> contextlib.AbstractContextManager[Any]:
