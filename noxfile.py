@@ -8,7 +8,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
-nox.options.sessions = ["lint", "types", "tests-numpy", "tests-torch", "tests-jax"]
+nox.options.sessions = ["lint", "types", "tests-numpy", "tests-torch", "tests-jax", "tests-dask"]
 nox.options.reuse_existing_virtualenvs = True
 
 # Tests on JAX spend most of their time in the compiler of XLA.
@@ -83,6 +83,14 @@ def slow(session: nox.Session) -> None:
     """All tests in every dtype, JAX with all optimizations, and a longer search for counterexamples."""
     install(session, "test", "torch", "jax", extras=("conformance", "bench"))
     run_tests(session, ("numpy", "array-api-strict", "torch", "jax", "jax-jit"), "--thorough")
+
+
+@nox.session(name="tests-dask")
+def tests_dask(session: nox.Session) -> None:
+    """The tests of the contract on Dask."""
+    install(session, "test", extras=("conformance",))
+    session.install("dask[array]")
+    run_tests(session, "dask")
 
 
 @nox.session(default=False)
