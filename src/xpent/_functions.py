@@ -343,7 +343,7 @@ def linear_cross_entropy(
     features : array of floating-point numbers
         Shape (..., D): one row for every index of the axes before the last.
     weight : array of floating-point numbers
-        Shape (C, D), as in torch.nn.Linear, of the dtype of ``features``; under torch.autocast of any dtype that it casts.
+        Shape (C, D), as in torch.nn.Linear, of the dtype of ``features`` unless torch.autocast casts both.
     targets : array
         Either class indices, integers of shape (...), or a distribution over the classes, real numbers of shape
         (..., C).
