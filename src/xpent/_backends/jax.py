@@ -154,7 +154,7 @@ class JaxBackend(Backend):
         return x + y
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
-        if _is_explicit(a):
+        if _is_explicit(a) or not _are_known(total.shape):
             return super().add_product(total, a, b)
         rows = max(1, PRODUCT // b.shape[1])
 
@@ -169,9 +169,7 @@ class JaxBackend(Backend):
         return add(count * rows, rest, total) if rest else total
 
     def rows_of_block(self, count: int, classes: int, given: int | None) -> int | None:
-        # In the shapes of jax.export, which a loop cannot depend on, a size may be a symbol.
-        is_known = isinstance(count, int) and isinstance(classes, int)
-        return super().rows_of_block(count, classes, given) if is_known else None
+        return super().rows_of_block(count, classes, given) if _are_known((count, classes)) else None
 
     def loop(self, function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
         # scan stays a loop when compiled; checkpoint keeps no array of a block for the backward pass.
@@ -251,6 +249,11 @@ def _scatter(x: Array, index: Array, value: float) -> Array:
     return jnp.reshape(rows, x.shape)
 
 
+def _are_known(sizes: tuple[Any, ...]) -> bool:
+    """Whether sizes are numbers: for jax.export they may be symbols, on whose values no loop can depend."""
+    return all(isinstance(size, int) for size in sizes)
+
+
 def _axes_among(entry: Any) -> set[str]:
     """The mesh axes in an entry of a PartitionSpec."""
     return set() if entry is None else {entry} if isinstance(entry, str) else set(entry)
@@ -265,8 +268,7 @@ def _small_scaled_exp(x: Array, shift: Array) -> Array:
 def _sum_of(function: Any, x: Array, shift: Array) -> Array:
     """The sum over each row of a function of x and the shift, which XLA computes without storing the terms."""
     length = x.shape[-1]
-    is_divisible = isinstance(length, int) and not _is_explicit(x)  # jax.export may have a symbol
-    group = _group(length) if is_divisible else None
+    group = None if _is_explicit(x) or not _are_known((length,)) else _group(length)
     if group is None:
         return jnp.sum(function(x, shift), axis=-1, keepdims=True)
     groups = jnp.reshape(x, (*x.shape[:-1], length // group, group))
