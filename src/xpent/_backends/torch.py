@@ -313,7 +313,7 @@ class FusedTorchBackend(EagerTorchBackend):
 
 
 # Checks of shapes are made once, when a call is traced. PyTorch ignores the warnings about its own.
-warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"xpent\.")  # type: ignore[attr-defined]
+warnings.filterwarnings("ignore", category=torch_private.TracerWarning, module=r"xpent\.")
 
 TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
 

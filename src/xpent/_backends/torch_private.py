@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch._dynamo import maybe_mark_dynamic
 from torch.autograd import forward_ad
+from torch.jit._trace import TracerWarning
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils._pytree import tree_map
 from torch.utils._triton import has_triton
 
-__all__ = ["has_triton", "maybe_mark_dynamic", "tree_map"]
+__all__ = ["TracerWarning", "has_triton", "maybe_mark_dynamic", "tree_map"]
 
 # The versions of PyTorch that the names here were seen to exist and to work in.
 VERSIONS = ((2, 13), (2, 13))
