@@ -4,7 +4,7 @@ import importlib.util
 
 for _needed in ("jinja2", "mpmath", "numpy", "rich"):
     if importlib.util.find_spec(_needed) is None:
-        _hint = f"xpent.conformance needs {_needed}: in a clone of xpent, python -m pip install '.[conformance]'"
+        _hint = f"xpent.conformance needs {_needed}: python -m pip install 'xpent[conformance]'"
         raise ModuleNotFoundError(_hint, name=_needed)
 
 from xpent.conformance.implementation import Implementation  # noqa: E402 - after what they need

@@ -40,8 +40,6 @@ class Implementation:
         Has ``vjp``, ``jvp`` and ``hvp`` as `Library` has, and may have ``lines``; the library itself if None.
     source : mapping
         Lines of Python that bind a function to its name, by name; they begin what reproduces a failure.
-    masked_rows_are_nan : bool
-        Whether NaN is accepted for a fully masked row, too, which is what the textbook formula gives.
     packages : tuple of str
         The distributions it comes from, for a report; the library's if there are none.
     """
@@ -54,7 +52,6 @@ class Implementation:
     derivatives: Any = None
     source: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
-    masked_rows_are_nan: bool = True
 
     @property
     def versions(self) -> str:

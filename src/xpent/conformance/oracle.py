@@ -35,35 +35,28 @@ def exact(x: Numbers) -> Exact:
 
 def logsumexp(x: Numbers) -> Exact:
     """log(sum(exp(x))), (..., 1)."""
-    shift = _shift(x)
+    shift = np.max(exact(x), axis=-1, keepdims=True)
     result: Exact = shift + _log(np.sum(_exp(exact(x) - shift), axis=-1, keepdims=True))
     return result
 
 
 def softmax(x: Numbers) -> Exact:
     """exp(x) / sum(exp(x))."""
-    terms = _exp(exact(x) - _shift(x))
-    total = np.sum(terms, axis=-1, keepdims=True)
-    result: Exact = terms / np.where(total == 0, _context.one, total)
+    terms = _exp(exact(x) - np.max(exact(x), axis=-1, keepdims=True))
+    result: Exact = terms / np.sum(terms, axis=-1, keepdims=True)
     return result
 
 
 def log_softmax(x: Numbers) -> Exact:
     """x - log(sum(exp(x)))."""
-    result: Exact = np.where(exact(x) == -_context.inf, -_context.inf, exact(x) - logsumexp(x))
-    return np.where(np.isnan(np.asarray(logsumexp(x), dtype=float)), _context.nan, result)
-
-
-def _shift(x: Numbers) -> Exact:
-    """The maximum of each row, 0 in a fully masked one."""
-    largest = np.max(exact(x), axis=-1, keepdims=True)
-    return np.asarray(np.where(largest == -_context.inf, _context.zero, largest), dtype=object)
+    result: Exact = exact(x) - logsumexp(x)
+    return result
 
 
 class CrossEntropy:
     """Cross-entropy -sum_j q_j w_j log p_j + z lse^2 of (N, C) logits and its gradients, all times a cotangent.
 
-    A row that holds NaN or +inf, or a label that names no class, is NaN, unless its weight is 0.
+    A row that holds NaN or +inf, or no possible class, or a label that names none, is NaN, unless its weight is 0.
     A scale is the sum of the absolute values of the terms that are added up. Where all of a row's target is one class,
     its gradient is one term: nothing can cancel.
     """
@@ -102,8 +95,7 @@ class CrossEntropy:
         q = raw * w
         if label_smoothing:
             possible = exact(x != -_context.inf)
-            count = np.sum(possible, axis=-1, keepdims=True)
-            q = ((one - eps) * raw + eps * possible / np.where(count == zero, one, count)) * w
+            q = ((one - eps) * raw + eps * possible / np.sum(possible, axis=-1, keepdims=True)) * w
         row_weight = s if class_weight is None else s * np.sum(raw * w, axis=-1, keepdims=True)
         if normalizer is not None:
             denominator = _context.mpf(normalizer)
@@ -121,14 +113,13 @@ class CrossEntropy:
 
     @functools.cached_property
     def lse(self) -> Exact:
-        """log(sum(exp(x))), 0 in a fully masked row, whose loss is infinite whatever it is."""
-        lse = logsumexp(self.x)
-        return np.asarray(np.where(lse == -_context.inf, _context.zero, lse), dtype=object)
+        """log(sum(exp(x)))."""
+        return logsumexp(self.x)
 
     @functools.cached_property
     def lse_scale(self) -> Exact:
         """|m| + (lse - m)."""
-        largest = _shift(self.x)
+        largest = np.max(self.x, axis=-1, keepdims=True)
         return np.asarray(abs(largest) + (self.lse - largest), dtype=object)
 
     @functools.cached_property

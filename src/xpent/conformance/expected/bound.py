@@ -41,7 +41,6 @@ class Expected:
     rest: Numbers  # what rounding to float64 took off
     scale: Numbers
     units: Numbers
-    may_be_nan: Numbers | bool = False  # entries of fully masked rows, which other implementations may answer with NaN
 
     @classmethod
     def of(cls, exact: Exact, scale: Exact, units: Numbers) -> Expected:
@@ -51,12 +50,9 @@ class Expected:
         parts = (near, rest, scale, np.broadcast_to(units, near.shape))
         return cls(*(np.asarray(part, dtype=np.float64) for part in parts))
 
-    def errors(self, answer: Numbers, dtype: str, *, accepts_nan: bool = False) -> tuple[Numbers, Numbers]:
+    def errors(self, answer: Numbers, dtype: str) -> tuple[Numbers, Numbers]:
         """Errors in units of u, and as shares of what is allowed; NaN where NaN or infinity is not where it belongs."""
-        is_nan = np.isnan(answer)
-        is_same = (answer == self.exact) | (
-            is_nan & (np.isnan(self.exact) | (accepts_nan & np.asarray(self.may_be_nan)))
-        )
+        is_same = (answer == self.exact) | (np.isnan(answer) & np.isnan(self.exact))
         is_finite = np.isfinite(self.exact) & np.isfinite(answer)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             difference = abs((answer - self.exact) - self.rest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +68,7 @@ def of_cross_entropy(case: Case, dtype: str, quantity: str, reduction: str | Non
     if kind == "vjp":
         name = "gradient" if quantity == "gradient" else "gradient_of_targets"
         entries = getattr(answer, name), getattr(answer, f"{name}_scale"), np.broadcast_to(units, x.shape)
-        is_masked = np.broadcast_to(_is_masked(answer), x.shape)
-        return replace(Expected.of(*map(layout.whole, entries)), may_be_nan=layout.whole(is_masked))
+        return Expected.of(*map(layout.whole, entries))
     if kind == "hvp":
         where = of_logits.keywords.get("where", True)
         p = oracle.softmax(np.where(where, x, -np.inf))
@@ -82,13 +80,7 @@ def of_cross_entropy(case: Case, dtype: str, quantity: str, reduction: str | Non
     else:
         losses, units = along(lambda x: of_logits(x).loss, x, v), units + 10
         scale = np.sum(answer.gradient_scale * size, axis=-1 if reduction == "none" else None)
-    is_masked = np.reshape(_is_masked(answer), layout.batch) if reduction == "none" else np.any(_is_masked(answer))
-    return replace(_of_losses(losses, scale, units, layout.batch, reduction), may_be_nan=is_masked)
-
-
-def _is_masked(answer: oracle.CrossEntropy) -> Numbers:
-    """Which rows that count are fully masked, (N, 1)."""
-    return np.asarray(np.all(answer.x == -np.inf, axis=-1, keepdims=True))
+    return _of_losses(losses, scale, units, layout.batch, reduction)
 
 
 @cache
