@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -28,8 +28,8 @@ LINEAR_SERIES: dict[str, Sequence[Shape]] = {
 }
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure what the options ask for and print it; wrong options raise a ValueError."""
+def prepare(options: argparse.Namespace) -> Callable[[], int]:
+    """What measures what the options ask for and prints it; wrong options raise a ValueError."""
     if options.rounds is None:
         options.rounds = 5 if options.linear else 15
     _check_options(options)
@@ -37,8 +37,12 @@ def run(options: argparse.Namespace) -> int:
     if not people:
         raise ValueError(f"nobody takes part; there are {', '.join(one.name for one in contestants())}")
     problems = _problems(options)
-    if options.plot and not Path(options.plot).parent.is_dir():
-        raise ValueError(f"--plot {options.plot}: there is no such directory")
+    if options.plot:
+        report.check_plot(options.plot)
+    return functools.partial(_run, options, people, problems)
+
+
+def _run(options: argparse.Namespace, people: list[Contestant], problems: list[Problem]) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -88,6 +89,17 @@ def _ours(result: Result, results: Sequence[Result]) -> float | None:
     """The time of xpent on the same library, compiled beside compiled."""
     suffix = " compiled" if result.contestant.endswith(" compiled") else ""
     return {r.contestant: r.seconds for r in results}.get(f"{OURS} {result.library}{suffix}")
+
+
+def check_plot(file: str) -> None:
+    """Raise ValueError if a plot cannot be written to this file."""
+    from matplotlib.figure import Figure
+
+    path, formats = Path(file), Figure().canvas.get_supported_filetypes()
+    if not path.parent.is_dir():
+        raise ValueError(f"--plot {file}: there is no such directory")
+    if path.suffix.removeprefix(".") not in formats:
+        raise ValueError(f"--plot {file}: the name must end with one of {', '.join(formats)}")
 
 
 def plot(results: Sequence[Result], file: str) -> None:

@@ -1,19 +1,115 @@
-"""A case: a call with exactly known inputs, why it is made, and what an implementation must be able to do for it."""
+"""A case: a call with exactly known inputs, what must come of it, and what an implementation must claim to be asked.
+
+A case is data and nothing else: it names its check, and the runner looks the check up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpent.conformance import checks
 from xpent.conformance.dtypes import DTYPES, Numbers, rounded
+from xpent.conformance.inputs import GENERATORS
 
-if TYPE_CHECKING:
-    from xpent.conformance.libraries import Library
-    from xpent.conformance.trial import Trial
+
+class Capability(StrEnum):
+    """What an implementation can do beyond the plain call; a case declares what it needs, an implementation claims."""
+
+    AXIS = "axis"
+    WHERE = "where"
+    CLASS_WEIGHT = "class_weight"
+    SAMPLE_WEIGHT = "sample_weight"
+    IGNORE_INDEX = "ignore_index"
+    LABEL_SMOOTHING = "label_smoothing"
+    Z_LOSS = "z_loss"
+    NORMALIZER = "normalizer"
+    BIAS = "bias"
+    SOFTCAP = "softcap"
+    MEAN = "reduction='mean'"
+    SUM = "reduction='sum'"
+    NONE = "reduction='none'"
+    UNKNOWN_REDUCTION = "reduction='average'"
+
+    INDICES = "indices"
+    DISTRIBUTIONS = "distributions"
+    INTEGER_DISTRIBUTIONS = "integer distributions"
+    SMOOTHED_INDICES = "label_smoothing of indices"
+    SMOOTHING_OF_UNMASKED = "smoothing over unmasked classes"
+    NO_DEFAULT_IGNORE_INDEX = "no default ignore_index"
+    LABELS_FAR_OUT_OF_RANGE = "labels far out of range"
+    REJECTS_FLOAT_LABELS = "rejects floating-point labels"
+    INT8_LABELS = "int8 labels"
+    INT16_LABELS = "int16 labels"
+    INT32_LABELS = "int32 labels"
+    UINT8_LABELS = "uint8 labels"
+    UINT16_LABELS = "uint16 labels"
+    UINT32_LABELS = "uint32 labels"
+    UINT64_LABELS = "uint64 labels"
+    INTEGER_LOGITS = "integer logits"
+
+    ONE_ROW = "a single row"
+    ONE_CLASS = "a single class"
+    SEVERAL_BATCH_AXES = "several batch axes"
+    SEVERAL_CLASS_AXES = "several class axes"
+    FORTRAN_ARRAYS = "Fortran arrays"
+    STRIDED_ARRAYS = "strided arrays"
+    REVERSED_ARRAYS = "reversed arrays"
+    BROADCAST_ARRAYS = "broadcast arrays"
+    BATCH_INVARIANCE = "batch invariance"
+
+    GRADIENT = "gradient"
+    VALUE_WITH_GRADIENT = "value with gradient"
+    GRADIENT_OF_TARGETS = "gradient of targets"
+    GRADIENT_OF_WEIGHT = "gradient of weight"
+    GRADIENT_OF_BIAS = "gradient of bias"
+    FORWARD_MODE = "forward mode"
+    SECOND_DERIVATIVE = "second derivative"
+
+
+OPTIONS: tuple[str, ...] = (
+    "axis", "where", "class_weight", "sample_weight", "ignore_index", "label_smoothing", "z_loss", "normalizer",
+    "bias", "softcap", "reduction",
+)  # fmt: skip
+
+
+class Quantity(NamedTuple):
+    """How something is computed, and with respect to which argument."""
+
+    kind: str  # "value", "vjp", "jvp" or "hvp", the Hessian of the sum times a tangent
+    argument: int | str = 0
+
+
+QUANTITIES = {
+    "value": Quantity("value"),
+    "value with gradient": Quantity("vjp"),
+    "gradient": Quantity("vjp"),
+    "gradient of targets": Quantity("vjp", 1),
+    "gradient of weight": Quantity("vjp", 1),
+    "gradient of bias": Quantity("vjp", "bias"),
+    "forward mode": Quantity("jvp"),
+    "second derivative": Quantity("hvp"),
+}
+
+
+class Due(StrEnum):
+    """What must come of a call."""
+
+    VALUE = "value"  # the exact value within its bound, or NaN or infinity where the exact value is
+    ERROR = "error"
+    ERROR_OR_NAN = "error or NaN"  # NaN in the row at fault, and the exact value in all others
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Inputs too large to list: the name of one of `inputs.GENERATORS`, and its arguments."""
+
+    generator: str
+    arguments: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,40 +118,67 @@ class Case:
 
     Attributes
     ----------
-    name, category, why
-        The name is unique; why is a sentence.
-    arrays : tuple of NumPy arrays
+    id, category : str
+        The id is unique and stable.
+    why : str
+        What is special about the case, in a sentence.
+    inputs : tuple of NumPy arrays, or Generated
         The arguments: logits and targets of ``cross_entropy``, say. Floats are rounded to the dtype tested.
     options : mapping
         Options by the names xpent has for them; NumPy arrays are rounded, too.
     function : str
         "cross_entropy", "linear_cross_entropy", "softmax", "log_softmax" or "logsumexp".
+    needs : tuple of Capability
+        What an implementation must claim, beside the function, its options, the layout and the quantities.
+    due : Due
+        What must come of the call.
+    check : str
+        What is looked at: "answers", or another key of `checks.CHECKS`.
     quantities : tuple of str
-        What is computed: keys of `expected.QUANTITIES`.
+        What is computed: keys of `QUANTITIES`.
     dtypes : tuple of str
         The floating-point dtypes it is asked in.
-    needs : frozenset of str
-        What an implementation must claim, beside the function, its options and its kind of targets.
-    check : function
-        Judges a trial of the case, one of `checks`.
     cotangent : NumPy array or number, optional
         What the gradient is multiplied with; ones if None.
     layout : str
         How the arrays lie in memory: "C", "Fortran", "strided", "reversed" or "broadcast".
     """
 
-    name: str
+    id: str
     category: str
     why: str
-    arrays: tuple[Numbers, ...]
+    inputs: tuple[Numbers, ...] | Generated
     options: Mapping[str, Any] = field(default_factory=dict)
     function: str = "cross_entropy"
+    needs: tuple[Capability, ...] = (Capability.INDICES,)
+    due: Due = Due.VALUE
+    check: str = "answers"
     quantities: tuple[str, ...] = ("value", "gradient")
     dtypes: tuple[str, ...] = DTYPES
-    needs: frozenset[str] = frozenset()
-    check: Callable[[Trial], checks.Verdict] = checks.exact
     cotangent: Numbers | float | None = None
     layout: str = "C"
+
+    @cached_property
+    def arrays(self) -> tuple[Numbers, ...]:
+        """The inputs, made if they are generated."""
+        if not isinstance(self.inputs, Generated):
+            return self.inputs
+        return GENERATORS[self.inputs.generator](*self.inputs.arguments)
+
+    @property
+    def requirements(self) -> tuple[Capability, ...]:
+        """All that an implementation must claim to be asked."""
+        needs = [*self.needs, *(Capability(name) for name in self.options if name != "reduction")]
+        if "reduction" in self.options:
+            needs.append(Capability(f"reduction={self.options['reduction']!r}"))
+        if self.layout != "C":
+            needs.append(Capability(f"{self.layout} arrays"))
+        return tuple(needs)
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the function takes targets and a reduction."""
+        return "cross_entropy" in self.function
 
     def arrays_in(self, dtype: str) -> tuple[Numbers, ...]:
         """The arguments, exact in the dtype."""
@@ -65,17 +188,6 @@ class Case:
         """The options, exact in the dtype."""
         return {k: rounded(v, dtype) if isinstance(v, np.ndarray) else v for k, v in self.options.items()}
 
-    def arrays_on(self, library: Library, dtype: str) -> tuple[Any, ...]:
-        """The arguments as arrays of a library."""
-        return tuple(self.array_on(library, values, dtype) for values in self.arrays_in(dtype))
-
-    def array_on(self, library: Library, values: Numbers, dtype: str) -> Any:
-        """An array of the library in the layout of the case; floats are of the dtype, all else stays what it is."""
-        dtype = dtype if values.dtype.kind == "f" else str(values.dtype)
-        if self.layout != "C" and values.ndim > 1:
-            return library.laid_out(values, dtype, self.layout)
-        return library.asarray(values, dtype)
-
     def tangent_in(self, dtype: str) -> Numbers:
         """A direction for the first argument."""
         return rounded(np.rint(8 * np.random.default_rng(7).normal(size=self.arrays[0].shape)) / 8, dtype)
@@ -84,37 +196,10 @@ class Case:
         """What the gradient is multiplied with, exact in the dtype; None stands for ones."""
         return None if self.cotangent is None else rounded(np.asarray(self.cotangent, dtype=np.float64), dtype)
 
-    def is_exact_in(self, dtype: str) -> bool:
-        """Whether no number is rounded, so that the answers are those of float64."""
+    def exact_dtype(self, dtype: str) -> str:
+        """The dtype whose exact values are those of this one: float64, if no number is rounded."""
         given = (*self.arrays, *(v for v in self.options.values() if isinstance(v, np.ndarray)))
         given += (self.tangent_in("float64"),) if {"forward mode", "second derivative"} & set(self.quantities) else ()
         given += () if self.cotangent is None else (np.asarray(self.cotangent),)
-        return all(np.array_equal(a, rounded(a, dtype), equal_nan=a.dtype.kind == "f") for a in given)
-
-    def requirements(self) -> list[str]:
-        """What an implementation must be able to do."""
-        needs = [*sorted(self.needs), *(name for name in self.options if name != "reduction")]
-        if "reduction" in self.options:
-            needs.append(f"reduction={self.options['reduction']!r}")
-        axis = self.options.get("axis", -1)
-        if not isinstance(axis, int):
-            needs.append("several axes")
-        if "cross_entropy" in self.function:
-            targets = self.arrays[-1]
-            batch = self.arrays[0].ndim - (len(axis) if isinstance(axis, tuple) else 1)
-            is_wrong_shape = self.check is checks.refused and targets.dtype.kind in "iu"  # of labels, that is
-            has_indices = targets.ndim == batch or is_wrong_shape
-            needs.append("indices" if has_indices else "distributions")
-            if has_indices and targets.dtype != np.int64:
-                needs.append(f"{targets.dtype} labels")
-            if has_indices and "label_smoothing" in self.options:
-                needs.append("label_smoothing of indices")
-            if not has_indices and targets.dtype.kind != "f":
-                needs.append("integer distributions")
-            if batch != 1:
-                needs.append("one row" if batch == 0 else "several batch axes")
-            if self.function == "cross_entropy" and self.arrays[0].shape[-1] == 1:
-                needs.append("one class")
-        if self.layout != "C":
-            needs.append(f"{self.layout} arrays")
-        return needs
+        is_exact = all(np.array_equal(a, rounded(a, dtype), equal_nan=a.dtype.kind == "f") for a in given)
+        return "float64" if is_exact else dtype

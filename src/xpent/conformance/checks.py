@@ -1,19 +1,35 @@
-"""Checks: each judges a trial, and says what it saw where it is not what it must be."""
+"""Checks by name: each judges a trial, and says what it saw where that is not what must be."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from xpent.conformance.dtypes import Numbers
+from xpent.conformance import digits
+from xpent.conformance.case import Due
+from xpent.conformance.dtypes import EPSILON, Numbers
 from xpent.conformance.expected import Expected, expected
 from xpent.conformance.libraries import Unsupported
 from xpent.conformance.trial import Raised, Trial
+
+# What can be wrong, worst first: a wrong answer that looks right is worse than one that stops.
+NON_FINITE = "NaN or infinity where the exact value is finite"
+FINITE = "a finite value where NaN or infinity is due"
+SHAPE = "wrong shape"
+NO_ERROR = "no error was raised"
+INACCURATE = "inaccurate"
+ERROR = "raises an error"
+TRAINING = "training takes another path"
+WRITTEN = "inputs are written to"
+BITS = "results differ from run to run or with the batch"
+WARNING = "warnings from valid input"
+CAUSES = (NON_FINITE, FINITE, SHAPE, NO_ERROR, INACCURATE, ERROR, TRAINING, WRITTEN, BITS, WARNING)
 
 
 @dataclass
@@ -22,13 +38,23 @@ class Verdict:
 
     errors: dict[str, float] = field(default_factory=dict)
     share: float = 0.0  # the largest error, as a share of what is allowed
-    wrong: list[str] = field(default_factory=list)
+    wrong: list[tuple[str, str]] = field(default_factory=list)  # one of CAUSES, and what was seen
     left_out: dict[str, str] = field(default_factory=dict)  # quantities that are not claimed, with the reason
     note: str = ""  # what else there is to say
 
+    @property
+    def worst_cause(self) -> str:
+        """The first of CAUSES that something is wrong for, or nothing."""
+        return min((cause for cause, _ in self.wrong), key=CAUSES.index, default="")
 
-def exact(trial: Trial, *, may_refuse: bool = False) -> Verdict:
-    """Every quantity lies within its bound of the exact value, and is NaN or infinite where that is."""
+
+def answers(trial: Trial) -> Verdict:
+    """What is due comes: exact values within their bounds, or an error."""
+    due = trial.case.due
+    if due is not Due.VALUE and trial.control is not None and trial.control.reason_against() is None:
+        trial.control.compute("value")
+    if due is Due.ERROR:
+        return _error(trial)
     verdict = Verdict()
     for quantity in trial.case.quantities:
         try:
@@ -37,7 +63,7 @@ def exact(trial: Trial, *, may_refuse: bool = False) -> Verdict:
             verdict.left_out[quantity] = str(reason)
             continue
         except Raised:
-            if not may_refuse:
+            if due is not Due.ERROR_OR_NAN:
                 raise
             if quantity == "value":
                 return verdict
@@ -48,10 +74,18 @@ def exact(trial: Trial, *, may_refuse: bool = False) -> Verdict:
     return verdict
 
 
+def _error(trial: Trial) -> Verdict:
+    try:
+        answer = trial.compute("value")
+    except Raised:
+        return Verdict()
+    return Verdict(wrong=[(NO_ERROR, f"no error was raised; the value is {answer.ravel()[:3].tolist()}")])
+
+
 def _compare(verdict: Verdict, trial: Trial, quantity: str, answer: Numbers) -> None:
     right = expected(trial.case, trial.dtype, quantity, trial.reduction(quantity))
     if answer.shape != right.exact.shape:
-        verdict.wrong.append(f"{quantity} has the shape {answer.shape} instead of {right.exact.shape}")
+        verdict.wrong.append((SHAPE, f"{quantity} has the shape {answer.shape} instead of {right.exact.shape}"))
         return
     units, shares = right.errors(answer, trial.dtype)
     verdict.errors[quantity] = _largest(units)
@@ -66,45 +100,21 @@ def _largest(errors: Numbers) -> float:
     return float(np.max(np.nan_to_num(errors, nan=math.inf, posinf=math.inf), initial=0.0))
 
 
-def _worst(dtype: str, quantity: str, answer: Numbers, right: Expected, units: Numbers, shares: Numbers) -> str:
+def _worst(
+    dtype: str, quantity: str, answer: Numbers, right: Expected, units: Numbers, shares: Numbers
+) -> tuple[str, str]:
     at = np.unravel_index(int(np.argmax(np.nan_to_num(shares, nan=math.inf, posinf=math.inf))), answer.shape)
     place = f"[{', '.join(map(str, at))}]" if at else ""
-    wanted, far = float(right.exact[at]), float(units[at])
+    exact, error = float(right.exact[at]), float(units[at])
     digits = 17 if dtype == "float64" else 9
-    text = f"{quantity}{place} is {float(answer[at]):.{digits}g} instead of {wanted:.{digits}g}"
-    if math.isfinite(far):
-        text += f", {far:.2g} u off where {float(right.allowed(dtype)[at]):.2g} u are allowed"
-    return text
+    text = f"{quantity}{place} is {float(answer[at]):.{digits}g} instead of {exact:.{digits}g}"
+    if math.isfinite(error):
+        text += f", an error of {error:.2g} u where {float(right.allowed(dtype)[at]):.2g} u are allowed"
+    is_finite = math.isfinite(exact), math.isfinite(float(answer[at]))
+    return {(True, False): NON_FINITE, (False, True): FINITE}.get(is_finite, INACCURATE), text
 
 
-def refused_or_nan(trial: Trial) -> Verdict:
-    """A label that names no class raises an error, or its row is NaN and no other row notices."""
-    _check_that_a_right_call_works(trial)
-    return exact(trial, may_refuse=True)
-
-
-def refused(trial: Trial) -> Verdict:
-    """The call raises an error."""
-    _check_that_a_right_call_works(trial)
-    try:
-        answer = trial.compute("value")
-    except Raised:
-        return Verdict()
-    return Verdict(wrong=[f"no error was raised; the value is {answer.ravel()[:3].tolist()}"])
-
-
-def _check_that_a_right_call_works(trial: Trial) -> None:
-    """An error is no refusal where everything raises one."""
-    from xpent.conformance.cases import BY_NAME
-
-    right = Trial(
-        trial.implementation, BY_NAME["linear-rows" if "linear" in trial.case.function else "rows"], trial.dtype
-    )
-    if right.reason_against() is None:
-        right.compute("value")
-
-
-def leaves_inputs_alone(trial: Trial) -> Verdict:
+def inputs_unchanged(trial: Trial) -> Verdict:
     """No argument is written to, by the value or the gradient."""
     verdict = Verdict()
     with _left_out(verdict, "gradient"):
@@ -112,11 +122,11 @@ def leaves_inputs_alone(trial: Trial) -> Verdict:
         trial.compute("gradient")
     for i, (array, values) in enumerate(zip(trial.arrays, trial.case.arrays_in(trial.dtype), strict=True)):
         if not np.array_equal(trial.library.to_numpy(array), values, equal_nan=values.dtype.kind == "f"):
-            verdict.wrong.append(f"argument {i} was written to")
+            verdict.wrong.append((WRITTEN, f"argument {i} was written to"))
     return verdict
 
 
-def silent(trial: Trial) -> Verdict:
+def no_warnings(trial: Trial) -> Verdict:
     """No warning is issued."""
     verdict = Verdict()
     trial.library.forget()
@@ -125,29 +135,29 @@ def silent(trial: Trial) -> Verdict:
         with _left_out(verdict, "gradient"):
             trial.compute("value")
             trial.compute("gradient")
-    verdict.wrong += sorted({f"{w.category.__name__}: {w.message}" for w in caught})
+    verdict.wrong += [(WARNING, text) for text in sorted({f"{w.category.__name__}: {w.message}" for w in caught})]
     return verdict
 
 
-def same_when_repeated(trial: Trial) -> Verdict:
+def same_bits_repeated(trial: Trial) -> Verdict:
     """The same call returns the same bits."""
     return _same_bits(trial, [np.arange(len(trial.case.arrays[0]))] * 2, "when run again")
 
 
-def same_when_shuffled(trial: Trial) -> Verdict:
+def same_bits_shuffled(trial: Trial) -> Verdict:
     """Every row has the same bits when the rows come in another order."""
     order = np.random.default_rng(0).permutation(len(trial.case.arrays[0]))
     return _same_bits(trial, [order], "in another order")
 
 
-def same_when_cut(trial: Trial) -> Verdict:
-    """Every row has the same bits when the batch is cut into parts."""
+def same_bits_split(trial: Trial) -> Verdict:
+    """Every row has the same bits when the batch is split."""
     rows = np.arange(len(trial.case.arrays[0]))
     return _same_bits(trial, [part for size in (1, 3, 7) for part in (rows[:size], rows[size:])], "in another batch")
 
 
 def _same_bits(trial: Trial, selections: list[Numbers], when: str) -> Verdict:
-    verdict, count = Verdict(), len(trial.case.arrays[0])
+    verdict, count, wrong = Verdict(), len(trial.case.arrays[0]), set()
     whole = {}
     for quantity in ("value", "gradient"):
         with _left_out(verdict, quantity):
@@ -157,10 +167,10 @@ def _same_bits(trial: Trial, selections: list[Numbers], when: str) -> Verdict:
         for quantity, once in whole.items():
             again, once = trial.compute(quantity, arrays), once[rows] if once.shape[:1] == (count,) else once
             if again.shape != once.shape:
-                verdict.wrong.append(f"{quantity} has the shape {again.shape} instead of {once.shape} {when}")
+                wrong.add((SHAPE, f"{quantity} has the shape {again.shape} instead of {once.shape} {when}"))
             elif not np.array_equal(again, once, equal_nan=True):
-                verdict.wrong.append(f"{quantity} has other bits {when}, {int(np.sum(again != once))} of {once.size}")
-    verdict.wrong = sorted(set(verdict.wrong))[:2]
+                wrong.add((BITS, f"{quantity} has other bits {when}, {int(np.sum(again != once))} of {once.size}"))
+    verdict.wrong = sorted(wrong)[:2]
     return verdict
 
 
@@ -170,3 +180,42 @@ def _left_out(verdict: Verdict, quantity: str) -> Iterator[None]:
         yield
     except Unsupported as reason:
         verdict.left_out[quantity] = str(reason)
+
+
+def training(trial: Trial) -> Verdict:
+    """Every loss of a training on handwritten digits is that of the textbook formula, and the accuracy is the same."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise Unsupported("scikit-learn, which has the digits, is not installed")
+    takes_reduction = trial.implementation.takes(trial.case.function, "reduction")
+    options = {"reduction": "mean"} if takes_reduction else {}
+
+    def step(logits: Numbers, labels: Numbers) -> tuple[float, Numbers]:
+        arrays = trial.library.asarray(logits, "float64"), trial.library.asarray(labels, "int64")
+        value, gradient = trial.vjp(arrays, options, 0, None)
+        if value.shape != () or gradient.shape != logits.shape:
+            raise Raised(f"the mean has the shape {value.shape}, its gradient {gradient.shape}")
+        return float(value), gradient
+
+    losses, accuracy = digits.descend(step)
+    right, right_accuracy = digits.reference()
+    difference = np.nan_to_num(np.abs(np.asarray(losses) - right), nan=math.inf)
+    error = float(np.max(difference)) / (EPSILON["float64"] / 2)
+    verdict = Verdict({"loss": error}, error / digits.ALLOWED_UNITS)
+    verdict.note = f"final loss {losses[-1]:.12f} nats, {accuracy:.2%} of the images held out are recognised"
+    if not error <= digits.ALLOWED_UNITS:
+        text = f"a loss has an error of {error:.2g} u where {digits.ALLOWED_UNITS} u are allowed: {verdict.note}"
+        verdict.wrong.append((TRAINING, text))
+    if accuracy != right_accuracy:
+        verdict.wrong.append((TRAINING, f"{verdict.note}, instead of {right_accuracy:.2%}"))
+    return verdict
+
+
+CHECKS: dict[str, Callable[[Trial], Verdict]] = {
+    "answers": answers,
+    "inputs unchanged": inputs_unchanged,
+    "no warnings": no_warnings,
+    "same bits repeated": same_bits_repeated,
+    "same bits shuffled": same_bits_shuffled,
+    "same bits split": same_bits_split,
+    "training": training,
+}

@@ -1,25 +1,20 @@
-"""An implementation: functions, the library whose arrays they take, and what they do not claim to do."""
+"""An implementation: functions, the library whose arrays they take, and what they claim to do."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from xpent.conformance.libraries import Arrays, Function, Library, Moved, Options, Unsupported
-
-OPTIONS = (
-    "axis", "where", "class_weight", "sample_weight", "ignore_index", "label_smoothing", "z_loss", "normalizer",
-    "bias", "softcap", "reduction",
-)  # fmt: skip
+from xpent.conformance.case import OPTIONS, Capability, Case
+from xpent.conformance.libraries import Argument, Arrays, Function, Library, Options, Unsupported
 
 
 @dataclass(frozen=True, eq=False)
 class Implementation:
-    """What is to be judged.
+    """What is to be checked.
 
     Attributes
     ----------
@@ -31,9 +26,9 @@ class Implementation:
         Functions with the arguments that xpent's have, by xpent's names: ``cross_entropy``, ``linear_cross_entropy``,
         ``softmax``, ``log_softmax``, ``logsumexp``; some of them.
     lacks : mapping
-        What it does not claim, with the reason: the name of an option or of anything else in `Case.requirements`, a
-        quantity such as "second derivative", or a category. An option that a function has no parameter for is lacking,
-        too.
+        What it does not claim, with the reason. An option that a function has no parameter for is not claimed, either.
+    excludes : mapping
+        Categories of cases that are not run, with the reason.
     dtypes : tuple of str, optional
         The floating-point dtypes it takes; all of its library's if None.
     derivatives : object, optional
@@ -47,7 +42,8 @@ class Implementation:
     name: str
     library: Library
     functions: Mapping[str, Function]
-    lacks: Mapping[str, str] = field(default_factory=dict)
+    lacks: Mapping[Capability, str] = field(default_factory=dict)
+    excludes: Mapping[str, str] = field(default_factory=dict)
     dtypes: tuple[str, ...] | None = None
     derivatives: Any = None
     source: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +51,7 @@ class Implementation:
 
     @property
     def versions(self) -> str:
-        """What is judged, exactly."""
+        """The packages and their versions."""
         return ", ".join(f"{p} {version(p)}" for p in self.packages) or f"{self.library.name} {self.library.version}"
 
     def source_of(self, function: str) -> str:
@@ -63,37 +59,46 @@ class Implementation:
         universal = f"from xpent.conformance import implementation\n{function} = implementation({self.name!r})"
         return self.source.get(function, f"{universal}.functions[{function!r}]")
 
-    def reason_against(self, function: str, requirements: list[str]) -> str | None:
-        """Why these requirements are not met, or None."""
-        if function not in self.functions:
-            return f"has no {function}"
-        parameters = _parameters(self.functions[function])
-        for need in requirements:
-            if need in self.lacks:
-                return self.lacks[need]
-            option = need.partition("=")[0]
-            is_default = need == "reduction='mean'"  # what a loss without the option returns
-            if option in OPTIONS and not is_default and parameters is not None and option not in parameters:
-                return f"takes no {option}"
+    def claims(self, function: str) -> frozenset[Capability]:
+        """What a function claims to do."""
+        parameters = parameters_of(self.functions[function])
+        missing = set() if parameters is None else {option for option in OPTIONS if option not in parameters}
+        if "reduction" in missing:  # what is computed then is the mean
+            missing |= {Capability.SUM, Capability.NONE, Capability.UNKNOWN_REDUCTION}
+        return frozenset(Capability) - missing - self.lacks.keys()
+
+    def reason_against(self, case: Case, dtype: str) -> str | None:
+        """Why a case cannot be run in a dtype, or None."""
+        if dtype not in (self.dtypes or self.library.dtypes) or dtype not in self.library.dtypes:
+            return f"does not take {dtype}"
+        if case.function not in self.functions:
+            return f"has no {case.function}"
+        if case.category in self.excludes:
+            return self.excludes[case.category]
+        claims = self.claims(case.function)
+        for need in case.requirements:
+            if need not in claims:
+                return self.lacks.get(need, f"has no parameter {need.partition('=')[0]}")
         return None
 
     def reduction(self, function: str, *preferred: str) -> str | None:
         """The first of the reductions that it claims."""
+        claims = self.claims(function)
         for reduction in preferred:
-            if self.reason_against(function, [f"reduction={reduction!r}"]) is None:
+            if Capability(f"reduction={reduction!r}") in claims:
                 return reduction
         raise Unsupported(f"claims none of the reductions {', '.join(preferred)}")
 
     def takes(self, function: str, option: str) -> bool:
         """Whether there is a parameter for an option."""
-        parameters = _parameters(self.functions[function])
+        parameters = parameters_of(self.functions[function])
         return parameters is None or option in parameters
 
 
-@cache
-def _parameters(function: Function) -> frozenset[str] | None:
-    """Names of the parameters; None for any."""
-    parameters = inspect.signature(function).parameters.values()
+def parameters_of(function: Function) -> frozenset[str] | None:
+    """Names of the parameters; None for any. Of a ``torch.nn.Module`` they are those of its ``forward``."""
+    forward = None if inspect.isroutine(function) else getattr(function, "forward", None)
+    parameters = inspect.signature(forward or function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return frozenset(parameter.name for parameter in parameters)
@@ -112,12 +117,12 @@ class ValueAndGradient:
         function: Function,  # noqa: ARG002 - its value comes with the gradient
         arrays: Arrays,
         options: Options,
-        moved: Moved,
+        argument: Argument,
         cotangent: Any,
     ) -> tuple[Any, Any]:
         """Value and gradient."""
-        if moved != 0 or cotangent is not None:
-            raise Unsupported("value_and_grad returns the gradient of the loss by the logits alone")
+        if argument != 0 or cotangent is not None:
+            raise Unsupported("value_and_grad returns the gradient of the loss with respect to the logits only")
         return self.library.call(self.value_and_grad, arrays, options)  # type: ignore[no-any-return]
 
     def jvp(self, *_: Any) -> Any:

@@ -3,11 +3,16 @@
 Nothing here is stable or fast, and nothing is shared with the implementation it judges. Arrays are NumPy arrays of
 floating-point numbers going in, which are exact, and of mpf coming out. The digits are twice those of the smallest
 answer asked for, 1 - p of a class 100 nats ahead at an offset of 1e8, with room for differences beyond them.
+
+This is also where it is decided what must come of rows that the formulas leave open: softmax, log_softmax, loss and
+gradients are NaN where a row is fully masked or holds NaN or +inf, and logsumexp is then -inf, NaN or +inf; `CrossEntropy`
+has the rules for masked targets, labels out of range and rows that are not counted.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import mpmath
 import numpy as np
@@ -19,10 +24,10 @@ Exact = NDArray[np.object_]
 
 _context = mpmath.mp.clone()
 _context.dps = 120
-_exp = np.frompyfunc(functools.lru_cache(maxsize=100_000)(_context.exp), 1, 1)  # rows of many classes repeat values
+_exp = np.frompyfunc(functools.lru_cache(maxsize=100_000)(_context.exp), 1, 1)  # long rows repeat values
 _tanh = np.frompyfunc(_context.tanh, 1, 1)
 _log = np.frompyfunc(_context.log, 1, 1)
-_mpf = np.frompyfunc(lambda value: _context.mpf(value), 1, 1)
+_mpf = np.frompyfunc(functools.lru_cache(maxsize=100_000)(_context.mpf), 1, 1)
 
 
 def exact(x: Numbers) -> Exact:
@@ -33,30 +38,49 @@ def exact(x: Numbers) -> Exact:
     return result
 
 
-def logsumexp(x: Numbers) -> Exact:
-    """log(sum(exp(x))), (..., 1)."""
+def row_sum(x: Exact) -> Exact:
+    """Over the classes, (..., 1)."""
+    return np.asarray(np.sum(x, axis=-1, keepdims=True), dtype=object)
+
+
+def derivative_along(function: Callable[[Exact], Exact], x: Numbers, v: Numbers) -> Exact:
+    """The derivative along v by a central difference, whose error lies far beyond the digits asked for."""
+    step = exact(np.asarray(2.0**-130))
+    above, below = (function(exact(x) + sign * step * exact(v)) for sign in (1, -1))
+    return np.asarray((above - below) / (2 * step), dtype=object)
+
+
+def _log_sum(x: Numbers) -> Exact:
+    """log(sum(exp(x))), (..., 1); NaN where the largest logit is infinite."""
     shift = np.max(exact(x), axis=-1, keepdims=True)
-    result: Exact = shift + _log(np.sum(_exp(exact(x) - shift), axis=-1, keepdims=True))
+    result: Exact = shift + _log(row_sum(_exp(exact(x) - shift)))
     return result
+
+
+def logsumexp(x: Numbers) -> Exact:
+    """log(sum(exp(x))), (..., 1); -inf of a fully masked row, +inf where there is +inf and no NaN."""
+    largest = np.max(exact(x), axis=-1, keepdims=True)
+    return np.where(abs(largest) == _context.inf, largest, _log_sum(x))
 
 
 def softmax(x: Numbers) -> Exact:
     """exp(x) / sum(exp(x))."""
     terms = _exp(exact(x) - np.max(exact(x), axis=-1, keepdims=True))
-    result: Exact = terms / np.sum(terms, axis=-1, keepdims=True)
+    result: Exact = terms / row_sum(terms)
     return result
 
 
 def log_softmax(x: Numbers) -> Exact:
     """x - log(sum(exp(x)))."""
-    result: Exact = exact(x) - logsumexp(x)
+    result: Exact = exact(x) - _log_sum(x)
     return result
 
 
 class CrossEntropy:
     """Cross-entropy -sum_j q_j w_j log p_j + z lse^2 of (N, C) logits and its gradients, all times a cotangent.
 
-    A row that holds NaN or +inf, or no possible class, or a label that names none, is NaN, unless its weight is 0.
+    A row that is fully masked or holds NaN or +inf, or a label outside [0, C), is NaN, unless its weight is 0. Where
+    the target is masked the loss is +inf.
     A scale is the sum of the absolute values of the terms that are added up. Where all of a row's target is one class,
     its gradient is one term: nothing can cancel.
     """
@@ -76,93 +100,114 @@ class CrossEntropy:
         normalizer: float | None = None,
         cotangent: Numbers | float = 1.0,
     ) -> None:
-        x = exact(np.where(True if where is None else where, logits, -np.inf))
+        x = exact(logits if where is None else np.where(where, logits, -np.inf))
         n, c = x.shape
         zero, one, eps = _context.zero, _context.one, _context.mpf(label_smoothing)
-        w = exact(np.ones(c) if class_weight is None else class_weight)
         s = exact(np.ones(n) if sample_weight is None else sample_weight)[:, None]
-        is_lost = np.zeros((n, 1), dtype=bool)
+        is_out_of_range = np.zeros((n, 1), dtype=bool)
         if targets.ndim == 1:
-            raw = exact(np.arange(c) == targets[:, None])
+            is_target = np.arange(c) == targets[:, None]
+            raw = np.where(is_target, one, zero)
             is_ignored = (targets == ignore_index)[:, None]
             s = np.where(is_ignored, zero, s)
-            is_lost = ~is_ignored & ~np.any(raw == one, axis=-1, keepdims=True)
+            is_out_of_range = ~is_ignored & ~np.any(is_target, axis=-1, keepdims=True)
         else:
             raw = exact(targets)
-        if class_weight is not None and not label_smoothing and targets.ndim == 1:
-            s = np.where(np.any(raw * w != zero, axis=-1, keepdims=True) | is_lost, s, zero)
-        x = np.where(s == zero, zero, x)  # a row of weight 0 leaks nothing
-        q = raw * w
+        w = None if class_weight is None else exact(class_weight)
+        weighted = raw if w is None else raw * w
+        if w is not None and not label_smoothing and targets.ndim == 1:
+            s = np.where(np.any(weighted != zero, axis=-1, keepdims=True) | is_out_of_range, s, zero)
+        x = np.where(s == zero, zero, x)  # a row of weight 0 contributes nothing
+        q = weighted
         if label_smoothing:
-            possible = exact(x != -_context.inf)
-            q = ((one - eps) * raw + eps * possible / np.sum(possible, axis=-1, keepdims=True)) * w
-        row_weight = s if class_weight is None else s * np.sum(raw * w, axis=-1, keepdims=True)
+            unmasked = exact(x != -_context.inf)
+            q = (one - eps) * raw + eps * unmasked / row_sum(unmasked)
+            q = q if w is None else q * w
+        row_weight = s if w is None else s * row_sum(weighted)
         if normalizer is not None:
             denominator = _context.mpf(normalizer)
         else:
             denominator = np.sum(row_weight) if reduction == "mean" else one
         factor = s * zero if denominator == 0 else s / denominator
-        self.x, self.q, self.factor = x, q, np.where(is_lost, _context.nan, factor)
+        self.x, self.q, self.factor = x, q, np.where(is_out_of_range, _context.nan, factor)
+        self.has_target = q != zero
         self.reduction = reduction
         self.cotangent = exact(np.broadcast_to(np.reshape(np.asarray(cotangent), (-1, 1)), (n, 1)))
-        self.z = np.where(np.any(q != zero, axis=-1, keepdims=True), _context.mpf(z_loss), zero)
-        self.slope = (one - eps) * w * np.ones((n, 1))  # of q w in the targets
+        self.z = np.where(np.any(self.has_target, axis=-1, keepdims=True), _context.mpf(z_loss), zero)
+        self.slope = (one - eps) * (exact(np.ones(c)) if w is None else w)  # of q w in the targets
         # The weights of distributions depend on them, and the mean divides by their sum.
-        is_quotient = class_weight is not None and reduction == "mean" and normalizer is None and targets.ndim == 2
+        is_quotient = w is not None and reduction == "mean" and normalizer is None and targets.ndim == 2
         self.share = s * w / denominator if is_quotient else None
+
+    @functools.cached_property
+    def _terms(self) -> tuple[Exact, Exact, Exact]:
+        """The maximum of each row, the exponentials of what lies below it, and their sum."""
+        largest = np.max(self.x, axis=-1, keepdims=True)
+        terms = _exp(self.x - largest)
+        return largest, terms, row_sum(terms)
 
     @functools.cached_property
     def lse(self) -> Exact:
         """log(sum(exp(x)))."""
-        return logsumexp(self.x)
+        largest, _, total = self._terms
+        return np.asarray(largest + _log(total), dtype=object)
 
     @functools.cached_property
     def lse_scale(self) -> Exact:
         """|m| + (lse - m)."""
-        largest = np.max(self.x, axis=-1, keepdims=True)
-        return np.asarray(abs(largest) + (self.lse - largest), dtype=object)
+        largest, _, total = self._terms
+        return np.asarray(abs(largest) + _log(total), dtype=object)
 
     @functools.cached_property
     def p(self) -> Exact:
         """softmax(x)."""
-        return softmax(self.x)
+        _, terms, total = self._terms
+        return np.asarray(terms / total, dtype=object)
 
     def _reduced(self, losses: Exact) -> Exact:
         return np.asarray(losses[:, 0] if self.reduction == "none" else np.sum(losses), dtype=object)
 
     def _surprise(self, q: Exact) -> Exact:
         """q (lse - x), where 0 * inf is 0."""
-        is_none = q == _context.zero
-        result: Exact = np.where(is_none, _context.zero, q * np.where(is_none, _context.zero, self.lse - self.x))
+        result = np.full(self.x.shape, _context.zero, dtype=object)
+        at = np.broadcast_to(q != _context.zero, self.x.shape)
+        result[at] = np.broadcast_to(q, at.shape)[at] * (np.broadcast_to(self.lse, at.shape)[at] - self.x[at])
         return result
 
     @functools.cached_property
     def loss(self) -> Exact:
         """Per row, or reduced."""
-        return self._reduced(self.factor * (_sum(self._surprise(self.q)) + self.z * self.lse**2))
+        return self._reduced(self.factor * (row_sum(self._surprise(self.q)) + self.z * self.lse**2))
 
     @functools.cached_property
     def loss_scale(self) -> Exact:
         """The sum of the absolute values of its terms."""
-        return self._reduced(abs(self.factor) * (_sum(abs(self._surprise(self.q))) + self.z * self.lse_scale**2))
+        return self._reduced(abs(self.factor) * (row_sum(abs(self._surprise(self.q))) + self.z * self.lse_scale**2))
 
     @functools.cached_property
     def _difference(self) -> Exact:
-        result: Exact = self.p * _sum(self.q) - self.q
+        result: Exact = self.p * row_sum(self.q) - self.q
         return result
 
     @functools.cached_property
     def gradient(self) -> Exact:
         """With respect to the logits."""
-        result: Exact = self.cotangent * self.factor * (self._difference + 2 * self.z * self.lse * self.p)
+        terms = self._difference
+        if np.any(self.z):
+            terms = terms + (2 * self.z * self.lse) * self.p
+        result: Exact = (self.cotangent * self.factor) * terms
         return result
 
     @functools.cached_property
     def gradient_scale(self) -> Exact:
         """Of each entry of the gradient."""
-        is_one_term = np.sum(self.q != _context.zero, axis=-1, keepdims=True) <= 1
-        terms = np.where(is_one_term, abs(self._difference), self.p * abs(_sum(self.q)) + abs(self.q))
-        result: Exact = abs(self.cotangent * self.factor) * (terms + 2 * self.z * self.lse_scale * self.p)
+        is_one_term = np.sum(self.has_target, axis=-1, keepdims=True) <= 1
+        terms = abs(self._difference)
+        if not np.all(is_one_term):
+            terms = np.where(is_one_term, terms, self.p * abs(row_sum(self.q)) + abs(self.q))
+        if np.any(self.z):
+            terms = terms + (2 * self.z * self.lse_scale) * self.p
+        result: Exact = abs(self.cotangent * self.factor) * terms
         return result
 
     @functools.cached_property
@@ -182,12 +227,8 @@ class CrossEntropy:
     @functools.cached_property
     def curvature(self) -> Exact:
         """What the Hessian of log-sum-exp is multiplied with, of each row."""
-        result: Exact = abs(self.factor) * (_sum(self.q) + 2 * self.z * (1 + self.lse_scale))
+        result: Exact = abs(self.factor) * (row_sum(self.q) + 2 * self.z * (1 + self.lse_scale))
         return result
-
-
-def _sum(x: Exact) -> Exact:
-    return np.asarray(np.sum(x, axis=-1, keepdims=True), dtype=object)
 
 
 def linear(features: Numbers, weight: Numbers, bias: Numbers | None, softcap: float | None) -> tuple[Exact, Exact]:

@@ -1,4 +1,4 @@
-"""A report: all outcomes, with what they were got on, as data."""
+"""A report: all outcomes, with what they were got on, as data and as JSON, and how it is put into words."""
 
 from __future__ import annotations
 
@@ -6,35 +6,16 @@ import json
 import os
 import platform
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
-from xpent.conformance.judge import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
+from xpent.conformance.checks import CAUSES
+from xpent.conformance.runner import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 
 EXPECTED = "expected"  # what stands beside the statuses of outcomes
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What an implementation made of a category."""
-
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def counts(self) -> Counter[str]:
-        """How many have each status."""
-        return Counter(outcome.status for outcome in self.outcomes)
-
-    @property
-    def status(self) -> str:
-        """The worst of all."""
-        return next((status for status in (ERROR, FAILS, PASS) if self.counts[status]), UNSUPPORTED)
-
-    @property
-    def error(self) -> float | None:
-        """The largest error, in units of u."""
-        return max((outcome.error for outcome in self.outcomes if outcome.error is not None), default=None)
+NOT_FAILED = "expected to fail, and did not"  # what stands beside the causes of failures
 
 
 @dataclass(frozen=True)
@@ -48,9 +29,11 @@ class Report:
     versions : dict
         Of each implementation's library and whatever else it uses.
     skipped : dict
-        What could not be asked, as it is not installed or has no device, with the reason.
+        What could not be checked, as it is not installed or has no device, with the reason.
     crashed : dict
         Whose process ended before its last case, and how.
+    left_out : dict
+        The dtypes that were not selected of an implementation, and why.
     machine : str
         Where it ran.
     date : str
@@ -61,14 +44,15 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     crashed: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     machine: str = field(default_factory=lambda: f"{platform.machine()} {platform.system()}, {os.cpu_count()} CPUs")
     date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
 
     @property
     def holds(self) -> bool:
-        """Whether something was asked, and all outcomes are what was expected."""
-        is_asked = any(outcome.status != UNSUPPORTED for outcome in self.outcomes)
-        return is_asked and not self.crashed and all(outcome.holds for outcome in self.outcomes)
+        """Whether something was run, and all outcomes are what was expected."""
+        is_run = any(outcome.status != UNSUPPORTED for outcome in self.outcomes)
+        return is_run and not self.crashed and all(outcome.holds for outcome in self.outcomes)
 
     @property
     def implementations(self) -> list[str]:
@@ -82,8 +66,8 @@ class Report:
 
     @property
     def surprises(self) -> list[Outcome]:
-        """Failures that were not expected, and expected ones that did not come."""
-        return [outcome for outcome in self.outcomes if not outcome.holds]
+        """Failures that were not expected, and expected ones that did not come, the worst first."""
+        return sorted((outcome for outcome in self.outcomes if not outcome.holds), key=severity)
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str], list[Outcome]]:
@@ -92,66 +76,94 @@ class Report:
             cells[outcome.category, outcome.implementation].append(outcome)
         return cells
 
-    def cell(self, category: str, implementation: str) -> Cell:
-        """What an implementation made of a category."""
-        return Cell(tuple(self._cells.get((category, implementation), ())))
+    def cell(self, category: str, implementation: str) -> list[Outcome]:
+        """The outcomes of an implementation in a category."""
+        return self._cells.get((category, implementation), [])
+
+    def of(self, implementation: str) -> list[Outcome]:
+        """The outcomes of an implementation."""
+        return [outcome for outcome in self.outcomes if outcome.implementation == implementation]
 
     def to_json(self) -> str:
         """All of it, for machines."""
         outcomes = [{**asdict(o), "name": o.name, "holds": o.holds} for o in self.outcomes]
-        head = {name: getattr(self, name) for name in ("holds", "date", "machine", "versions", "skipped", "crashed")}
+        names = ("holds", "date", "machine", "versions", "skipped", "crashed", "left_out")
+        head = {name: getattr(self, name) for name in names}
         return json.dumps({**head, "outcomes": _finite(outcomes)}, indent=2, allow_nan=False)
 
 
-def standing(cell: Cell) -> str:
-    """The worst that is a surprise; else "expected", if any failure was; else the status."""
-    surprises = {outcome.status for outcome in cell.outcomes if not outcome.holds}
+def cause(outcome: Outcome) -> str:
+    """What kind of surprise it is."""
+    return (outcome.cause or outcome.status) if outcome.is_wrong else NOT_FAILED
+
+
+def severity(outcome: Outcome) -> tuple[int, float]:
+    """A key that sorts the worst first: by cause, and then by the error as a share of what is allowed."""
+    rank = CAUSES.index(outcome.cause) if outcome.cause in CAUSES else len(CAUSES)
+    return (rank if outcome.is_wrong else len(CAUSES) + 1), -outcome.share
+
+
+def by_cause(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """Surprises grouped by their cause, the worst first."""
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in sorted(outcomes, key=severity):
+        groups[cause(outcome)].append(outcome)
+    return groups
+
+
+def standing(outcomes: Iterable[Outcome]) -> str:
+    """The worst status that is a surprise; else "expected", if any failure was; else "pass" or "unsupported"."""
+    outcomes = list(outcomes)
+    surprises = {outcome.status for outcome in outcomes if not outcome.holds}
     if surprises:
-        return ERROR if ERROR in surprises else FAILS
-    return EXPECTED if any(outcome.is_wrong for outcome in cell.outcomes) else cell.status
+        return FAILS if FAILS in surprises or PASS in surprises else ERROR
+    if any(outcome.is_wrong for outcome in outcomes):
+        return EXPECTED
+    return PASS if any(outcome.status == PASS for outcome in outcomes) else UNSUPPORTED
 
 
-def summary(cell: Cell) -> str:
-    """How many fail, if any; else the largest error."""
-    asked = sum(outcome.status != UNSUPPORTED for outcome in cell.outcomes)
-    counts = Counter((outcome.is_wrong, outcome.holds) for outcome in cell.outcomes)
+def summary(outcomes: Iterable[Outcome]) -> str:
+    """How many fail, if any; else "ok", or "-" where nothing was run."""
+    outcomes = list(outcomes)
+    run = sum(outcome.status != UNSUPPORTED for outcome in outcomes)
+    counts = Counter((outcome.is_wrong, outcome.holds) for outcome in outcomes)
     for kind, words in ((True, False), "fail"), ((False, False), "should fail"), ((True, True), "expected"):
         if counts[kind]:
-            return f"{counts[kind]} of {asked} {words}"
-    return "-" if not asked else "ok" if cell.error is None else units(cell.error)
-
-
-def far_off(cell: Cell) -> str:
-    """The largest error of what fails, if that has one: what raises has none."""
-    error = Cell(tuple(outcome for outcome in cell.outcomes if outcome.is_wrong)).error
-    return "" if error is None else units(error)
+            return f"{counts[kind]} of {run} {words}"
+    return "ok" if run else "-"
 
 
 def verdict(report: Report) -> str:
     """All of it in a sentence."""
     counts = Counter((o.is_wrong, o.holds) for o in report.outcomes if o.status != UNSUPPORTED)
-    asked, expected = counts.total(), counts[True, True]
-    if not asked and not report.crashed:
-        return "Nothing was asked."
+    run, expected = counts.total(), counts[True, True]
+    if not run and not report.crashed:
+        return "Nothing was checked."
     if report.holds:
-        all_of_them = f"All {asked} checks hold" if asked > 1 else "The one check holds"
-        parts = [f"{asked - expected} of {asked} checks hold" if expected else all_of_them]
+        all_of_them = f"All {run} checks pass" if run > 1 else "The only check passes"
+        parts = [f"{run - expected} of {run} checks pass" if expected else all_of_them]
     else:
-        parts = [f"{counts[True, False]} of {asked} checks fail"] if counts[True, False] else []
-    parts += [f"{counts[False, False]} of {asked} should fail and do not"] if counts[False, False] else []
+        parts = [f"{counts[True, False]} of {run} checks fail"] if counts[True, False] else []
+    parts += [f"{counts[False, False]} of {run} should fail and do not"] if counts[False, False] else []
     parts += [f"{expected} fail as expected"] if expected else []
     parts += [f"{name} crashed" for name in report.crashed]
     return f"{', '.join(parts)}."
 
 
-def not_asked(report: Report, name: str) -> Counter[str]:
-    """Why an implementation was not asked all, with the number of checks, commonest first."""
+def not_claimed(report: Report, name: str) -> Counter[str]:
+    """Why checks were not run on an implementation, with their number, commonest first."""
     reasons: Counter[str] = Counter()
-    for outcome in report.outcomes:
-        if outcome.implementation == name:
-            left_out = (f"{quantity}: {reason}" for quantity, reason in outcome.left_out.items())
-            reasons.update([outcome.message] if outcome.status == UNSUPPORTED else left_out)
+    for outcome in report.of(name):
+        left_out = (f"{quantity}: {reason}" for quantity, reason in outcome.left_out.items())
+        reasons.update([outcome.message] if outcome.status == UNSUPPORTED else left_out)
     return Counter(dict(reasons.most_common()))
+
+
+def share_in_words(share: float) -> str:
+    """An error as a share of what is allowed, as one reads it."""
+    if share == float("inf"):
+        return "NaN or infinity"
+    return f"{100 * share:.0f} % of allowed" if share < 10 else f"{share:.2g} x allowed"
 
 
 def units(error: float) -> str:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from array_api_compat import array_namespace
 
+from xpent.conformance.case import Capability
+from xpent.conformance.implementation import parameters_of
 from xpent.conformance.libraries import Function, Unsupported
+
+
+class Adapted:
+    """A loss with xpent's arguments, made of one with others; its signature has these options, or any if None."""
+
+    def __init__(self, call: Function, options: Iterable[str] | None) -> None:
+        self.call = call
+        parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in options or ()]
+        if options is None:
+            parameters = [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
+        self.__signature__ = inspect.Signature(parameters)
+
+    def __call__(self, *arrays: Any, **options: Any) -> Any:
+        """The value."""
+        return self.call(*arrays, **options)
 
 
 def xpent(function: Function) -> Function:
     """``function(logits, targets, *, axis=-1, class_weight=None, ...)``, as it is."""
-    return functools.wraps(function)(lambda *arrays, **options: function(*arrays, **options))  # it need not hash
+    return Adapted(function, parameters_of(function))
 
 
 def torch(function: Function) -> Function:
@@ -28,7 +45,7 @@ def torch(function: Function) -> Function:
             targets = xp.moveaxis(targets, axis, 1) if is_distribution else targets
         return function(logits, targets, **{names[name]: value for name, value in options.items()})
 
-    return _with_options(cross_entropy, function, names)
+    return Adapted(cross_entropy, ("axis", *_taken(function, names)))
 
 
 def optax(function: Function) -> Function:
@@ -39,40 +56,30 @@ def optax(function: Function) -> Function:
             raise Unsupported("returns the losses of the rows")
         return function(logits, targets, **options)
 
-    adapted = _with_options(cross_entropy, function, {"axis": "axis", "where": "where"})
-    return _with_parameters(adapted, *inspect.signature(adapted).parameters, "reduction")
+    return Adapted(cross_entropy, (*_taken(function, {"axis": "axis", "where": "where"}), "reduction"))
+
+
+def _taken(function: Function, names: Mapping[str, str]) -> tuple[str, ...]:
+    """The options of a function, of those with these names in its own signature."""
+    parameters = parameters_of(function)
+    return tuple(name for name, own in names.items() if parameters is None or own in parameters)
 
 
 SIGNATURES: dict[str, Function] = {"xpent": xpent, "torch": torch, "optax": optax}
 
 
 # What a loss of such a signature means differently, or not at all.
-LACKS: dict[str, dict[str, str]] = {
+LACKS: dict[str, dict[Capability, str]] = {
     "xpent": {},
     "torch": {
-        "several axes": "has one axis of classes",
-        "integer logits": "takes logits of floating-point numbers",
-        "no default for ignore_index": "ignores -100 unless told otherwise",
-        "smoothing over possible classes": "spreads smoothing over all classes",
+        Capability.SEVERAL_CLASS_AXES: "has one axis of classes",
+        Capability.INTEGER_LOGITS: "takes floating-point logits",
+        Capability.NO_DEFAULT_IGNORE_INDEX: "ignores -100 by default",
+        Capability.SMOOTHING_OF_UNMASKED: "spreads smoothing over all classes",
     },
     "optax": {
-        "reduction='mean'": "returns the losses of the rows",
-        "reduction='sum'": "returns the losses of the rows",
-        "integer logits": "takes logits of floating-point numbers",
+        Capability.MEAN: "returns the losses of the rows",
+        Capability.SUM: "returns the losses of the rows",
+        Capability.INTEGER_LOGITS: "takes floating-point logits",
     },
 }
-
-
-def _with_options(adapted: Function, function: Function, names: dict[str, str]) -> Function:
-    """Say that the adapted function takes those options that the function has parameters for."""
-    parameters = inspect.signature(function).parameters.values()
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    has = {parameter.name for parameter in parameters}
-    extra = () if "axis" in names else ("axis",)
-    return _with_parameters(adapted, *extra, *(name for name, theirs in names.items() if takes_all or theirs in has))
-
-
-def _with_parameters(function: Function, *names: str) -> Function:
-    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return function

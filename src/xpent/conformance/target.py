@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from xpent.conformance import libraries, signatures
-from xpent.conformance.cases import CLAIMS
+from xpent.conformance.case import Capability
+from xpent.conformance.cases import CATEGORIES
 from xpent.conformance.implementation import Implementation, ValueAndGradient
+
+CATEGORY = "category "  # before the name of a category that is not claimed
 
 
 def target(
@@ -28,7 +33,8 @@ def target(
     Parameters
     ----------
     function : function
-        What is to be judged. It claims what it has parameters for, and all else, see ``lacks``.
+        What is to be checked: a function, or an instance of ``torch.nn.Module``. It claims the options that it, or its
+        ``forward``, has parameters for, and everything that is no option, see ``lacks``.
     library : str
         Whose arrays it takes and which differentiates it: "numpy", "torch", "jax" or the import name of another
         namespace of the array API standard. JAX runs it under ``jit``, with 64-bit types enabled in the process.
@@ -40,11 +46,11 @@ def target(
     computes : str
         "cross_entropy", "linear_cross_entropy", "softmax", "log_softmax" or "logsumexp".
     value_and_grad : function, optional
-        Takes what ``function`` takes, returns its value and the gradient by the logits of the sum of it; for libraries
-        that do not differentiate.
+        Takes what ``function`` takes, returns its value and the gradient of its sum with respect to the logits; for
+        libraries without autodiff.
     lacks : mapping, optional
-        What is not claimed, with the reason: "distributions", "second derivative", "category ignored rows" or another
-        of `cases.CLAIMS`.
+        What is not claimed, with the reason: "distributions", "second derivative" or another value of
+        `case.Capability`, or "category ignored rows" for all cases of a category.
     name : str, optional
         For the report.
 
@@ -54,8 +60,10 @@ def target(
 
     Raises
     ------
+    TypeError
+        If the function is a class.
     ValueError
-        If there is no such signature, function to compute, claim or device.
+        If there is no such signature, function to compute, capability, category or device.
     Unsupported
         If the library is not installed.
 
@@ -69,30 +77,51 @@ def target(
     >>> check(target(softmax, computes="softmax"), cases=["softmax", "softmax-at-1e8"]).holds
     True
     """
+    if inspect.isclass(function):
+        raise TypeError(f"{function.__qualname__} is a class; give a function, or an instance that is called like one")
     if signature not in signatures.SIGNATURES:
         raise ValueError(f"signature must be one of {', '.join(signatures.SIGNATURES)}, got {signature!r}")
     known = ("cross_entropy", "linear_cross_entropy", "softmax", "log_softmax", "logsumexp")
     if computes not in known:
         raise ValueError(f"computes must be one of {', '.join(known)}, got {computes!r}")
-    for claim in lacks or {}:
-        if claim not in CLAIMS:
-            raise ValueError(f"nothing is asked that {claim!r} could take back; there are {', '.join(sorted(CLAIMS))}")
     if signature != "xpent" and computes != "cross_entropy":
         raise ValueError(f"signature {signature!r} is that of a cross_entropy, not of {computes}")
+    lacking, excluded = _not_claimed(lacks or {})
     adapt = signatures.SIGNATURES[signature]
     on = libraries.library(library, device)
-    not_promised = {} if library == "numpy" else {"bits of a row": f"{library} may add in any order"}
+    if library != "numpy":
+        lacking = {Capability.BATCH_INVARIANCE: f"{library} may sum in any order", **lacking}
     lines = _source(computes, function, signature)
     if value_and_grad is not None:
         lines += _source("value_and_grad", value_and_grad, signature)
     return Implementation(
-        name or str(getattr(function, "__qualname__", "function")),
+        name or str(getattr(function, "__qualname__", type(function).__qualname__)),
         on,
         {computes: adapt(function)},
-        {**signatures.LACKS[signature], **not_promised, **(lacks or {})},
+        {**signatures.LACKS[signature], **lacking},
+        excluded,
         derivatives=None if value_and_grad is None else ValueAndGradient(on, adapt(value_and_grad)),
         source={computes: "\n".join(lines)},
     )
+
+
+def _not_claimed(lacks: Mapping[str, str]) -> tuple[dict[Capability, str], dict[str, str]]:
+    """What is not claimed: capabilities and categories, with their reasons."""
+    known = [*map(str, Capability), *(CATEGORY + category for category in CATEGORIES)]
+    for name in lacks:
+        if name not in known:
+            raise ValueError(f"there is nothing named {name!r} to be without{nearest(name, known)}")
+    categories = {name.removeprefix(CATEGORY): why for name, why in lacks.items() if name.startswith(CATEGORY)}
+    return {Capability(name): why for name, why in lacks.items() if not name.startswith(CATEGORY)}, categories
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint at the known names that are nearest to a mistyped one, or all of them if they are few."""
+    if len(known) <= 5:
+        return f"; there are {', '.join(known)}"
+    matches = get_close_matches(name, known, n=3, cutoff=0.5)
+    matches += [other for other in known if name and name in other and other not in matches][: 5 - len(matches)]
+    return f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""
 
 
 def load(path: str) -> Callable[..., Any]:
@@ -103,8 +132,10 @@ def load(path: str) -> Callable[..., Any]:
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
+    if inspect.isclass(found):
+        raise TypeError(f"{path} is a class; name a function, or an instance that is called like one")
     if not callable(found):
-        raise TypeError(f"{path} is no function but {found!r}")
+        raise TypeError(f"{path} is not a function but {found!r}")
     return found  # type: ignore[no-any-return]
 
 

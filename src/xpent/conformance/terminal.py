@@ -11,33 +11,53 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from xpent.conformance.judge import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
-from xpent.conformance.report import EXPECTED, Report, far_off, not_asked, standing, summary, verdict
+from xpent.conformance.report import EXPECTED, Report, by_cause, not_claimed, share_in_words, standing, summary, verdict
+from xpent.conformance.runner import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 
-FEW = 5  # surprises told in full, and implementations whose reasons are told in full
+FEW = 3  # surprises told in full, and reasons told of an implementation beside others
 STYLES = {PASS: "green", FAILS: "red", ERROR: "red", EXPECTED: "yellow", UNSUPPORTED: "dim"}
-LEGEND = "A cell shows the largest error, in u: half the machine epsilon of the dtype; or how many checks fail."
+LEGEND = "A check is a case in one dtype; it compares with exact values. A dash: nothing there is claimed."
 
 
-def progress() -> Progress:
-    """A bar for each implementation, on standard error."""
-    columns = (
-        TextColumn("{task.description:32}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+class ProgressLines:
+    """How far each implementation is: bars on a terminal, else a line at every quarter, on standard error."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        columns = (TextColumn("{task.description:32}", markup=False), BarColumn(), MofNCompleteColumn())
+        self.bars = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+        self.tasks: dict[str, tuple[int, int]] = {}  # the bar of a name, and the quarters that are done
+
+    def __enter__(self) -> ProgressLines:
+        if self.console.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self.bars.stop()
+
+    def advance(self, name: str, done: int, total: int) -> None:
+        """Say that so much is done of a name."""
+        if name not in self.tasks:
+            self.tasks[name] = int(self.bars.add_task(name)), 0
+        task, told = self.tasks[name]
+        quarters = 4 * done // total
+        self.tasks[name] = task, quarters
+        if self.console.is_terminal:
+            self.bars.update(task, completed=done, total=total)  # type: ignore[arg-type]
+        elif quarters > told:
+            _say(self.console, f"{name}: {done} of {total}")
 
 
-def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the matrix of categories by implementations, what is wrong, what was left out, and the verdict."""
+def print_report(report: Report, console: Console | None = None, *, hints: Iterable[str] = ()) -> None:
+    """Print a table, what is wrong, what was not run, the verdict, and hints."""
     console = console or Console(width=None if Console().is_terminal else 120)
     versions = dict.fromkeys(part for versions in report.versions.values() for part in versions.split(", "))
     _say(console, "\n", ("Conformance of cross-entropy", "bold"), f", {report.date}, {report.machine}")
     _say(console, f"{', '.join(versions)}\n{LEGEND}")
-    for table in _tables(report, console.width):
-        console.print(table)
+    table = _matrix(report)
+    console.print(table if console.measure(table).minimum <= console.width else _list(report))
     notes = ((o.implementation, f"{o.case}: {o.message}") for o in report.outcomes if o.status == PASS and o.message)
     for note, names in _grouped(notes):
         _say(console, (f"{names}: {note}", "dim"))
@@ -47,14 +67,18 @@ def print_report(report: Report, console: Console | None = None) -> None:
     for name, reason in report.crashed.items():
         _say(console, (f"{name} crashed: ", "bold red"), reason)
     for reasons, names in _grouped((name, _reasons(report, name)) for name in report.implementations):
-        _say(console, f"Not asked of {names}: ", (reasons, "dim"))
-    _say(console, "\n", (verdict(report), "bold green" if report.holds else "bold red"), "\n")
+        _say(console, f"Not claimed by {names}: ", (reasons, "dim"))
+    for left_out, names in _grouped(report.left_out.items()):
+        _say(console, ("Left out", "yellow"), f" of {names}: {left_out}")
+    _say(console, "\n", (verdict(report), "bold green" if report.holds else "bold red"))
+    for hint in hints:
+        _say(console, (hint, "dim"))
 
 
 def _reasons(report: Report, name: str) -> str:
-    reasons = [f"{reason} ({count})" for reason, count in not_asked(report, name).items()]
-    if len(report.implementations) > FEW and len(reasons) > 4:
-        reasons[3:] = [f"{len(reasons) - 3} reasons more"]
+    reasons = [f"{reason} ({count})" for reason, count in not_claimed(report, name).items()]
+    if len(report.implementations) > FEW and len(reasons) > FEW + 1:
+        reasons[FEW:] = [f"{len(reasons) - FEW} more reasons"]
     return "; ".join(reasons)
 
 
@@ -69,58 +93,69 @@ def _say(console: Console, *parts: str | tuple[str, str], soft_wrap: bool = Fals
     console.print(Text.assemble(*parts), soft_wrap=soft_wrap)  # a Text: what others wrote may look like markup
 
 
-def _tables(report: Report, width: int) -> Iterator[Table]:
-    """One table, with errors beside the counts, if it fits; else as many as it takes, without them."""
-    columns = {name: _column(report, name, with_errors=True) for name in report.implementations}
-    first = max(map(len, report.categories), default=0) + 3
-    if first + sum(2 + _width(column) for column in columns.values()) > width:
-        columns = {name: _column(report, name, with_errors=False) for name in columns}
-    while columns:
-        table, left = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0)), width - first
-        table.add_column("category", no_wrap=True)
-        rows: list[list[Text]] = []
-        while columns and (not rows or left >= 2 + _width(next(iter(columns.values())))):
-            column = columns.pop(next(iter(columns)))
-            left -= 2 + _width(column)
-            table.add_column(column[0], justify="right", width=_width(column))
-            rows.append(column[1:])
-        for category, *cells in zip(report.categories, *rows, strict=True):
-            table.add_row(Text(category), *cells)
-        yield table
+def _table(*columns: Text) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    return table
 
 
-def _column(report: Report, name: str, *, with_errors: bool) -> list[Text]:
-    column = [Text(name, style="bold")]
+def _matrix(report: Report) -> Table:
+    """Categories by implementations."""
+    table = _table(Text("category"), *(Text(name, style="bold") for name in report.implementations))
     for category in report.categories:
-        cell = report.cell(category, name)
-        words = ", ".join(filter(None, [summary(cell), far_off(cell) if with_errors else ""]))
-        column.append(Text(words, style=STYLES[standing(cell)]))
-    return column
+        table.add_row(Text(category, no_wrap=True), *(_cell(report.cell(category, n)) for n in report.implementations))
+    table.add_section()
+    table.add_row(Text("largest error", no_wrap=True), *(Text(_worst(report.of(n))) for n in report.implementations))
+    table.add_row("checks", *(Text(str(_count(report.of(name)))) for name in report.implementations))
+    return table
 
 
-def _width(column: list[Text]) -> int:
-    return max(*map(len, column[0].plain.split()), *(len(cell) for cell in column[1:]))
+def _cell(outcomes: list[Outcome]) -> Text:
+    return Text(summary(outcomes), style=STYLES[standing(outcomes)], no_wrap=True)
+
+
+def _count(outcomes: list[Outcome]) -> int:
+    return sum(outcome.status != UNSUPPORTED for outcome in outcomes)
+
+
+def _worst(outcomes: list[Outcome]) -> str:
+    return share_in_words(max((outcome.share for outcome in outcomes if outcome.errors), default=0.0))
+
+
+def _list(report: Report) -> Table:
+    """A row for each implementation, where there are too many for columns."""
+    table = _table(Text("implementation"), Text("checks"), Text("result"), Text("largest error"))
+    table.add_column("categories with failures")
+    for name in report.implementations:
+        outcomes = report.of(name)
+        failing = [category for category in report.categories if any(not o.holds for o in report.cell(category, name))]
+        table.add_row(
+            Text(name), str(_count(outcomes)), _cell(outcomes), Text(_worst(outcomes)), Text(", ".join(failing))
+        )
+    return table
 
 
 def _print_surprises(report: Report, console: Console) -> None:
-    surprises = sorted(report.surprises, key=lambda outcome: not outcome.is_wrong)
+    surprises = report.surprises
     if len(surprises) <= FEW:
         for outcome in surprises:
             _print_one(outcome, console)
         return
     for name in report.implementations:
-        cases = {outcome.case: outcome for outcome in reversed(surprises) if outcome.implementation == name}
-        if cases and len(report.implementations) > 1:
-            _say(console, "\n", (name, "bold"), f", {len(cases)} cases: ", (", ".join(reversed(cases)), "red"))
-        elif cases:
-            _say(console, "\n", (name, "bold"), f", {len(cases)} cases:")
-            for case, outcome in reversed(cases.items()):
-                line = Text.assemble("  ", (f"{case:{min(24, max(map(len, cases)))}}", "red"), f" {_what(outcome)}")
-                line.truncate(console.width - 1, overflow="ellipsis")
-                console.print(line)
-    first = surprises[0]
-    _say(console, f"\nThe first of {len(surprises)}; --html FILE shows every case, --case {first.case} one alone:")
-    _print_one(first, console)
+        groups = by_cause(outcome for outcome in surprises if outcome.implementation == name)
+        if groups:
+            _say(console, "\n", (name, "bold"), f", {summary(report.of(name))}, the worst first:")
+        for cause, outcomes in groups.items():
+            cases = list(dict.fromkeys(outcome.case for outcome in outcomes))
+            _say(console, (f"  {cause}", "red"), f" ({len(outcomes)}): {', '.join(cases)}")
+            example = Text(f"    {outcomes[0].name}: {_what(outcomes[0])}", style="dim")
+            example.truncate(console.width - 1, overflow="ellipsis")
+            console.print(example)
+    worst = surprises[0]
+    _say(console, f"\nThe worst of {len(surprises)}; --html FILE shows every case, --case {worst.case} runs one alone:")
+    _print_one(worst, console)
 
 
 def _print_one(outcome: Outcome, console: Console) -> None:

@@ -1,46 +1,41 @@
-"""A trial: one implementation asked one case in one dtype."""
+"""A trial: one implementation, one case and one dtype."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from xpent.conformance.case import QUANTITIES, Capability, Case
 from xpent.conformance.dtypes import Numbers
-from xpent.conformance.expected import QUANTITIES
-from xpent.conformance.implementation import ValueAndGradient
-from xpent.conformance.libraries import Function, Moved, Unsupported
-
-if TYPE_CHECKING:
-    from xpent.conformance.case import Case
-    from xpent.conformance.implementation import Implementation
+from xpent.conformance.implementation import Implementation, ValueAndGradient
+from xpent.conformance.libraries import Argument, Function, Unsupported
 
 
 class Raised(Exception):  # noqa: N818 - it is an answer, too
-    """What an implementation raised, as its cause."""
+    """What an implementation raised, as the cause."""
 
 
 class Trial:
-    """An implementation, a case and a dtype, and what comes of putting them together."""
+    """What an implementation answers to a case in a dtype.
 
-    def __init__(self, implementation: Implementation, case: Case, dtype: str) -> None:
-        self.implementation, self.case, self.dtype = implementation, case, dtype
+    The control is a trial of a valid call, which must not raise: an error means nothing where everything raises one.
+    """
+
+    def __init__(self, implementation: Implementation, case: Case, dtype: str, control: Trial | None = None) -> None:
+        self.implementation, self.case, self.dtype, self.control = implementation, case, dtype, control
         self.library = implementation.library
         self.function: Any = implementation.functions.get(case.function)
         self.derivatives = implementation.derivatives or implementation.library
 
     def reason_against(self) -> str | None:
-        """Why the implementation cannot be asked, or None."""
-        dtypes = self.implementation.dtypes or self.library.dtypes
-        if self.dtype not in dtypes or self.dtype not in self.library.dtypes:
-            return f"takes no {self.dtype}"
-        requirements = [*self.case.requirements(), f"category {self.case.category}"]
-        return self.implementation.reason_against(self.case.function, requirements)
+        """Why the case cannot be run, or None."""
+        return self.implementation.reason_against(self.case, self.dtype)
 
     def reduction(self, quantity: str) -> str | None:
-        """How the losses of the rows are reduced, where the case leaves it open: rather not at all."""
-        if "cross_entropy" not in self.case.function:
+        """How the losses of the rows are reduced; not at all, if the case leaves it open and that is claimed."""
+        if not self.case.is_loss:
             return None
         if "reduction" in self.case.options:
             return str(self.case.options["reduction"])
@@ -50,13 +45,13 @@ class Trial:
         return self.implementation.reduction(self.case.function, *order)
 
     def asarray(self, values: Numbers) -> Any:
-        """An array of the library, floats in the dtype of the trial."""
-        return self.case.array_on(self.library, values, self.dtype)
+        """An array of the library in the layout of the case; floats are of the dtype."""
+        return self.library.array(values, self.dtype, self.case.layout)
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
         """The arguments."""
-        return self.case.arrays_on(self.library, self.dtype)
+        return tuple(map(self.asarray, self.case.arrays_in(self.dtype)))
 
     def options(self, quantity: str) -> dict[str, Any]:
         """The options, with the reduction."""
@@ -66,44 +61,43 @@ class Trial:
 
     def reduced(self, quantity: str) -> dict[str, Any]:
         """The reduction as an option, where there is one."""
-        has_option = "cross_entropy" in self.case.function and self.implementation.takes(
-            self.case.function, "reduction"
-        )
+        has_option = self.case.is_loss and self.implementation.takes(self.case.function, "reduction")
         return {"reduction": self.reduction(quantity)} if has_option else {}
 
     def compute(self, quantity: str, arrays: tuple[Any, ...] | None = None) -> Numbers:
         """What the implementation answers."""
-        if quantity in self.implementation.lacks:
-            raise Unsupported(self.implementation.lacks[quantity])
+        reason = None if quantity == "value" else self.implementation.lacks.get(Capability(quantity))
+        if reason is not None:
+            raise Unsupported(reason)
         arrays = self.arrays if arrays is None else arrays
-        options, (kind, moved) = self.options(quantity), QUANTITIES[quantity]
+        options, (kind, argument) = self.options(quantity), QUANTITIES[quantity]
         try:
             if kind == "vjp":
                 g = self.case.cotangent_in(self.dtype)
-                value, gradient = self.vjp(arrays, options, moved, None if g is None else self.asarray(g))
+                value, gradient = self.vjp(arrays, options, argument, None if g is None else self.asarray(g))
                 return value if quantity == "value with gradient" else gradient
             if kind == "value":
-                return self._ask(self.library.call, self.function, arrays, options)
+                return self._answer(self.library.call, self.function, arrays, options)
             v = self.asarray(self.case.tangent_in(self.dtype))
-            return self._ask(getattr(self.derivatives, kind), self.function, arrays, options, v)
+            return self._answer(getattr(self.derivatives, kind), self.function, arrays, options, v)
         except Raised as raised:
             raise Raised(f"{quantity} raises {raised}") from raised.__cause__
 
     def vjp(
-        self, arrays: tuple[Any, ...], options: dict[str, Any], moved: Moved, cotangent: Any
+        self, arrays: tuple[Any, ...], options: dict[str, Any], argument: Argument, cotangent: Any
     ) -> tuple[Numbers, Numbers]:
         """Value and gradient."""
 
         def pair() -> Any:
-            value, gradient = self.derivatives.vjp(self.function, arrays, options, moved, cotangent)
+            value, gradient = self.derivatives.vjp(self.function, arrays, options, argument, cotangent)
             parts.append(self.library.to_numpy(gradient))
             return value
 
         parts: list[Numbers] = []
-        return self._ask(pair), parts[0]
+        return self._answer(pair), parts[0]
 
-    def _ask(self, function: Function, *arguments: Any) -> Numbers:
-        """What the implementation answers, in NumPy; what it raises is told from errors of the kit."""
+    def _answer(self, function: Function, *arguments: Any) -> Numbers:
+        """What the implementation answers, in NumPy; what it raises is told apart from errors of the suite."""
         try:
             return self.library.to_numpy(function(*arguments))
         except Unsupported:

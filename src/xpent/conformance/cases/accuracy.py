@@ -4,44 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpent.conformance.case import Case
-from xpent.conformance.cases.rows import LABELS, X, ahead, logits
+from xpent.conformance.case import Capability, Case, Generated
 from xpent.conformance.dtypes import DTYPES
+from xpent.conformance.inputs import LABELS, X, logits, one_hot, with_margin, with_margins
 
-WIDE = ("float64", "float32", "bfloat16")  # what holds 1e8
-
-MARGINS = np.linspace(-100, 100, 17)
-
-
-def margin_rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Margins of the label from -100 to 100 at three offsets, fewer of many classes; numbers of all digits."""
-    margins = MARGINS if classes < 100 else MARGINS[::4]
-    parts = [ahead(m, classes, 1, offset) for offset in (0.0, 1e3, 1e4) for m in margins]
-    x, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return x + np.random.default_rng(classes).uniform(-0.05, 0.05, size=x.shape), labels
-
-
-def _one_hot(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return x, np.eye(x.shape[-1])[labels]
-
-
-def _few_values(rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Many classes with few distinct logits, whose exponentials an oracle need not compute one by one."""
-    rng = np.random.default_rng(classes)
-    return rng.integers(-32, 33, size=(rows, classes)) / 8, rng.integers(classes - 1, size=rows)
-
+WIDE = ("float64", "float32", "bfloat16")  # the dtypes that hold 1e8
+_margins, _margin_labels = with_margins(10)
+_second_largest = np.sort(X)[:, -2:-1]
 
 CASES = [
-    Case("rows", "ordinary", "The plain case: logits of moderate size, labels that are not the likeliest.",
+    Case("rows", "ordinary", "The plain case: logits of moderate size, labels that are not the likeliest classes.",
          (X, LABELS)),
     Case(
         "worked-example", "confident", "Losses 0.14507794 and 17.01904505: at p = 0.86 lse - x_t has lost a digit.",
         (np.asarray([[1.0, 3, 5, 7], [1, -9, 4, 8]]), np.asarray([3, 1])),
     ),
-    Case("one-row", "ordinary", "Logits of shape (C,) with a label of shape ().", (X[0], np.asarray(LABELS[0]))),
+    Case("one-row", "ordinary", "Logits of shape (C,) with a label of shape ().", (X[0], np.asarray(LABELS[0])),
+         needs=(Capability.INDICES, Capability.ONE_ROW)),
     Case(
         "sequences", "ordinary", "Logits (batch, time, C) with labels (batch, time).",
-        (X.reshape(2, 4, 5), LABELS.reshape(2, 4)),
+        (X.reshape(2, 4, 5), LABELS.reshape(2, 4)), needs=(Capability.INDICES, Capability.SEVERAL_BATCH_AXES),
     ),
     *(
         Case(
@@ -63,61 +45,67 @@ CASES = [
     *(
         Case(
             f"margin-{margin}", "confident",
-            "A sure and right row: loss and gradient are about exp(-margin), where lse - x_t and p_t - 1 lose their "
-            "digits and return 0 from 20 on (Liger-Kernel#1329, Liger-Kernel#1341, Liger-Kernel#1419, jax#40384).",
-            ahead(margin),
+            "A confident, right prediction: loss and gradient are about exp(-margin), where lse - x_t and p_t - 1 "
+            "lose their digits and return 0 from 20 on (Liger-Kernel#1329, Liger-Kernel#1341, Liger-Kernel#1419, "
+            "jax#40384).",
+            with_margin(margin),
         )
         for margin in (4, 8, 12, 16, 20, 40, 100)
     ),
     *(
         Case(
             f"margins-{classes}-classes", "confident",
-            "Margins of the label from -100 to 100, at offsets 0, 1e3 and 1e4.", margin_rows(classes),
+            "Margins of the label from -100 to 100, at offsets 0, 1e3 and 1e4.",
+            Generated("with_margins", (classes,)),
         )
         for classes in (2, 3, 10, 1000)
     ),
-    Case("margins-of-one-hot", "confident", "The same bar holds for one-hot targets.", _one_hot(*margin_rows(10))),
+    Case("margins-of-one-hot", "confident", "The same bound holds for one-hot targets.",
+         (_margins, one_hot(_margin_labels, 10)), needs=(Capability.DISTRIBUTIONS,)),
     Case(
         "two-equal", "ties", "Two logits share the maximum: each class has its own gradient (jax#13529).",
-        (np.minimum(X, np.sort(X)[:, -2:-1]), LABELS),
+        (np.minimum(X, _second_largest), LABELS),
     ),
     Case("two-equal-target-among", "ties", "The target shares the maximum.",
-         (np.minimum(X, np.sort(X)[:, -2:-1]), np.argmax(X, axis=-1))),
+         (np.minimum(X, _second_largest), np.argmax(X, axis=-1))),
     Case("all-equal", "ties", "All logits are equal: the loss is log C.", (np.full(X.shape, 0.75), LABELS)),
-    Case("all-zero", "ties", "All logits are zero, as at the start of a training.", (np.zeros(X.shape), LABELS)),
+    Case("all-zero", "ties", "All logits are zero, as at the start of training.", (np.zeros(X.shape), LABELS)),
     *(
-        Case(f"behind-{margin}", "unlikely",
-             "A sure and wrong row: the loss is the margin, that of the target -1; nothing is clipped (keras#7563).",
-             ahead(-margin))
+        Case(f"confident-and-wrong-{margin}", "confident and wrong",
+             "A confident, wrong prediction: the loss is the margin, the gradient of the target is -1; nothing is "
+             "clipped (keras#7563).", with_margin(-margin))
         for margin in (20, 100, 1000, 30000)
     ),
     Case(
-        "wide-row", "unlikely", "Most exponentials underflow: log(softmax) would be -inf (Theano#3162).",
+        "wide-row", "confident and wrong", "Most exponentials underflow: log(softmax) would be -inf (Theano#3162).",
         (np.linspace(0.0, 40.0, 8)[:, None] * np.asarray([0.0, -1, -20, -50, -500]), np.asarray([1, 2, 3, 4] * 2)),
     ),
-    Case("1-class", "classes", "One class is always right: loss 0, gradient 0.",
-         (X[:, :1], np.zeros(8, dtype=np.int64))),
-    Case("2-classes", "classes", "Two classes, the least that can be wrong.", (X[:, :2], np.argmin(X[:, :2], axis=-1))),
-    Case("50257-classes", "classes", "GPT-2's vocabulary, a multiple of no block.", _few_values(1, 50_257)),
-    Case("128256-classes", "classes", "Llama 3's vocabulary, beyond 2**16 (unsloth#19).", _few_values(1, 128_256)),
+    Case("1-class", "number of classes", "One class is always right: loss 0, gradient 0.",
+         (X[:, :1], np.zeros(8, dtype=np.int64)), needs=(Capability.INDICES, Capability.ONE_CLASS)),
+    Case("2-classes", "number of classes", "Two classes, the least that can be wrong.",
+         (X[:, :2], np.argmin(X[:, :2], axis=-1))),
+    Case("50257-classes", "number of classes", "GPT-2's vocabulary, which no block size divides.",
+         Generated("with_few_values", (1, 50_257))),
+    Case("128256-classes", "number of classes", "Llama 3's vocabulary, beyond 2**16 (unsloth#19).",
+         Generated("with_few_values", (1, 128_256))),
     Case(
         "100000-classes-in-float16", "half precision",
-        "A sum of 100,000 exponentials passes float16's 65504.",
-        (np.where(np.arange(100_000) == 5, -0.125, 0.0)[None], np.asarray([5])), dtypes=("float16",),
+        "A sum of 100,000 exponentials exceeds float16's largest number, 65504.",
+        Generated("one_below_zero", (100_000,)), dtypes=("float16",),
     ),
     Case(
         "label-above-256-in-bfloat16", "half precision",
-        "Cast to the logits' dtype, a label is another: bfloat16 holds integers to 256 (keras#15012, keras#15014).",
+        "Cast to the logits' dtype, a label changes: bfloat16 holds integers to 256 (keras#15012, keras#15014).",
         (logits(4, 300, seed=3), np.asarray([257, 259, 261, 299])), dtypes=("bfloat16",),
     ),
     Case(
         "label-above-2048-in-float16", "half precision",
-        "Cast to the logits' dtype, a label is another: float16 holds integers to 2048 (keras#15012, keras#15014).",
+        "Cast to the logits' dtype, a label changes: float16 holds integers to 2048 (keras#15012, keras#15014).",
         (logits(4, 2100), np.asarray([2049, 2051, 2053, 2099])), dtypes=("float16",),
     ),
     Case(
         "mean-of-66000-rows-in-float16", "half precision",
-        "A count of rows, or a sum of losses, past float16's 65504 (pytorch#85791, PaddlePaddle#74070, jax#40409).",
-        (np.tile(X[:, :2], (8250, 1)), np.tile(LABELS % 2, 8250)), {"reduction": "mean"}, dtypes=("float16",),
+        "A count of rows, or a sum of losses, beyond float16's 65504 (pytorch#85791, PaddlePaddle#74070, jax#40409).",
+        Generated("repeated", (8250,)), {"reduction": "mean"}, dtypes=("float16",),
     ),
 ]  # fmt: skip

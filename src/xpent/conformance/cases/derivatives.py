@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpent.conformance.case import Case
-from xpent.conformance.cases.rows import CLASS_WEIGHT, LABELS, SAMPLE_WEIGHT, Q, X, ahead, one_hot
+from xpent.conformance.case import Capability, Case
+from xpent.conformance.inputs import CLASS_WEIGHT, LABELS, SAMPLE_WEIGHT, Q, X, one_hot, with_margin
 
 _PER_ROW = np.asarray([1.0, -2.0, 0.0, 3.0, 0.5, -0.25, 8.0, -2.25])  # begins with 1 and sums to 8, as ones do
 _ALL = {
@@ -13,6 +13,8 @@ _ALL = {
     "ignore_index": int(LABELS[0]), "where": one_hot(LABELS).astype(bool) | (X < 2), "reduction": "mean",
 }  # fmt: skip
 _HIGHER = ("float64", "float32")
+_HARD, _SOFT = (Capability.INDICES,), (Capability.DISTRIBUTIONS,)
+_SMOOTHED = (Capability.INDICES, Capability.SMOOTHED_INDICES)
 
 CASES = [
     Case("value-with-gradient", "cotangents", "The loss is the same where its gradient is computed (Liger-Kernel#930).",
@@ -23,31 +25,32 @@ CASES = [
     Case("cotangent-of-a-mean", "cotangents", "The gradient is multiplied with the cotangent (unsloth-zoo#434).",
          (X, LABELS), {"reduction": "mean"}, cotangent=4.0),
     Case("cotangent-per-row", "cotangents",
-         "Every row has its own (Liger-Kernel#968, Liger-Kernel#1298, DirectML#740).",
+         "Every row has its own cotangent (Liger-Kernel#968, Liger-Kernel#1298, DirectML#740).",
          (X, LABELS), {"reduction": "none"}, cotangent=_PER_ROW),
     Case("cotangent-per-row-of-distributions", "cotangents", "The same for distributions.", (X, Q),
-         {"reduction": "none"}, cotangent=_PER_ROW),
-    Case("cotangent-0", "cotangents", "Nothing comes back of nothing.", (X, LABELS), {"reduction": "sum"},
+         {"reduction": "none"}, needs=_SOFT, cotangent=_PER_ROW),
+    Case("cotangent-0", "cotangents", "A zero cotangent gives a zero gradient.", (X, LABELS), {"reduction": "sum"},
          cotangent=0.0),
     *(
         Case(f"{quantity.replace(' ', '-')}{name}",
              "forward mode" if quantity == "forward mode" else "second derivative",
-             why, arrays, options, quantities=(quantity,), dtypes=_HIGHER)
+             why, inputs, options, needs=needs, quantities=(quantity,), dtypes=_HIGHER)
         for quantity, about in (
             ("forward mode", "Forward mode agrees with backward mode (t5x#351, optax#1762)"),
             ("second derivative", "A second derivative is right or refused, never silently wrong (tensorflow#7403)"),
         )
-        for name, why, arrays, options in (
-            ("", f"{about}.", (X, LABELS), {}),
-            ("-of-a-mean", f"{about}, of a mean.", (X, LABELS), {"reduction": "mean"}),
-            ("-of-distributions", f"{about}, with distributions.", (X, Q), {}),
-            ("-of-smoothed-labels", f"{about}, with smoothing.", (X, LABELS), {"label_smoothing": 0.125}),
-            ("-of-sure-rows", f"{about}, where p is almost 1.", ahead(30), {}),
-            ("-with-every-option", f"{about}, with all options at once.", (X, LABELS), _ALL),
+        for name, why, inputs, options, needs in (
+            ("", f"{about}.", (X, LABELS), {}, _HARD),
+            ("-of-a-mean", f"{about}, of a mean.", (X, LABELS), {"reduction": "mean"}, _HARD),
+            ("-of-distributions", f"{about}, with distributions.", (X, Q), {}, _SOFT),
+            ("-of-smoothed-labels", f"{about}, with smoothing.", (X, LABELS), {"label_smoothing": 0.125},
+             _SMOOTHED),
+            ("-of-confident-rows", f"{about}, where p is almost 1.", with_margin(30), {}, _HARD),
+            ("-with-every-option", f"{about}, with all options at once.", (X, LABELS), _ALL, _SMOOTHED),
         )
     ),
-    Case("every-option", "all options", "All options at once.", (X, LABELS), _ALL),
+    Case("every-option", "all options", "All options at once.", (X, LABELS), _ALL, needs=_SMOOTHED),
     Case("every-option-of-distributions", "all options", "All options at once.", (X, Q),
          {k: v for k, v in _ALL.items() if k not in ("ignore_index", "where")},
-         quantities=("value", "gradient", "gradient of targets")),
+         needs=_SOFT, quantities=("value", "gradient", "gradient of targets")),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""linear_cross_entropy: features and weights whose products are exact in every dtype, so that logits are no excuse."""
+"""linear_cross_entropy: features and weights whose products are exact in every dtype, and so are the logits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from xpent.conformance import checks
-from xpent.conformance.case import Case
-from xpent.conformance.cases.rows import NAN, distributions, replaced, weights
+from xpent.conformance.case import Capability, Case, Due
+from xpent.conformance.inputs import NAN, distributions, replaced, weights
 
 DEPTH = 4
 _ALL = ("value", "gradient", "gradient of weight")
@@ -38,25 +37,26 @@ CASES = [
     _case("rows", "The plain case.", dtypes=("float64", "float32", "float16", "bfloat16")),
     _case("mean", "The mean over the rows.", options={"reduction": "mean"}),
     _case("sequences", "Features (batch, time, D) with labels (batch, time).",
-          (_x.reshape(2, 4, -1), _w, _t.reshape(2, 4))),
+          (_x.reshape(2, 4, -1), _w, _t.reshape(2, 4)), needs=(Capability.INDICES, Capability.SEVERAL_BATCH_AXES)),
     _case("bias", "A bias is added, and has a gradient (ml-cross-entropy#52).", options={"bias": _bias},
           quantities=(*_ALL, "gradient of bias")),
-    _case("soft-targets", "Distributions as targets.", (_x, _w, _q)),
+    _case("soft-targets", "Distributions as targets.", (_x, _w, _q), needs=(Capability.DISTRIBUTIONS,)),
     _case("class-weight", "The mean divides by the sum of the labels' weights.",
           options={"class_weight": weights(7), "reduction": "mean"}),
     _case("sample-weight", "Each row counts with its weight.",
           options={"sample_weight": weights(8), "reduction": "mean"}),
-    _case("smoothing", "Smoothing reaches the kernel (Liger-Kernel#243).", options={"label_smoothing": 0.125}),
+    _case("smoothing", "Smoothing reaches the kernel (Liger-Kernel#243).", options={"label_smoothing": 0.125},
+          needs=(Capability.INDICES, Capability.SMOOTHED_INDICES)),
     _case("z-loss", "z lse**2 is added.", options={"z_loss": 0.125}),
     _case("softcap", "Logits become c tanh(x / c), in the gradient, too (ml-cross-entropy#48, unsloth-zoo#593).",
           options={"softcap": 2.0}),
-    _case("sure-rows", "A margin of 64: loss and gradients are e-64, not 0.",
+    _case("confident-rows", "A margin of 64: loss and gradients are e-64, not 0.",
           (32 * np.eye(7, DEPTH) - 32 * np.eye(7, DEPTH, k=-1), 2 * np.eye(7, DEPTH), np.arange(7))),
-    _case("ignored", "The mean counts no ignored row.", (_x, _w, _ignored),
+    _case("ignored", "Ignored rows do not count in the mean.", (_x, _w, _ignored),
           options={"ignore_index": -100, "reduction": "mean"}),
-    _case("nan-in-an-ignored-row", "Nothing of an ignored row leaks, into the weights' gradient least of all.",
+    _case("nan-in-an-ignored-row", "An ignored row contributes nothing, to the gradient of the weights least of all.",
           (replaced(_x, 3, NAN), _w, _ignored), options={"ignore_index": -100}),
-    _case("all-ignored", "The mean of nothing is 0, as are all gradients (Liger-Kernel#177, Automodel#3796).",
+    _case("all-ignored", "The mean over no rows is 0, as are all gradients (Liger-Kernel#177, Automodel#3796).",
           (_x, _w, np.full(8, -100)), options={"ignore_index": -100, "reduction": "mean"}),
     _case("cotangent-per-row", "Every row has its own cotangent (Liger-Kernel#1298, Liger-Kernel#968).",
           options={"reduction": "none"}, cotangent=np.arange(-3.0, 5.0)),
@@ -64,17 +64,18 @@ CASES = [
           cotangent=4.0),
     _case("empty-batch", "No rows: the sum is 0.", (_x[:0], _w, _t[:0]), options={"reduction": "sum"}),
     *(
-        _case(f"label-{name}", "A label that names no class raises an error or is NaN (ml-cross-entropy#59).",
-              (_x, _w, replaced(_t, 3, label)), check=checks.refused_or_nan, dtypes=("float32",),
-              needs=frozenset({"no default for ignore_index"} if label == -100 else ()))
+        _case(f"label-{name}", "A label outside [0, C) raises an error or its row is NaN (ml-cross-entropy#59).",
+              (_x, _w, replaced(_t, 3, label)), due=Due.ERROR_OR_NAN, dtypes=("float32",),
+              needs=(Capability.INDICES, *([Capability.NO_DEFAULT_IGNORE_INDEX] if label == -100 else [])))
         for name, label in (("minus-1", -1), ("C", 7), ("minus-100", -100))
     ),
     *(
-        _case(f"{classes}-classes", "Classes that fill no block (verl#2899, tokamax's padded classes).",
+        _case(f"{classes}-classes", "Classes that do not fill a block (verl#2899, tokamax's padded classes).",
               _layer(3, classes), dtypes=("float32",))
         for classes in _BLOCKS
     ),
-    *(_case(f"{rows}-rows", "Rows that fill no block.", _layer(rows, 5), dtypes=("float32",)) for rows in _BLOCKS),
+    *(_case(f"{rows}-rows", "Rows that do not fill a block.", _layer(rows, 5), dtypes=("float32",))
+      for rows in _BLOCKS),
     _case("67-rows-of-259-classes", "Neither rows nor classes fill a block.", _layer(67, 259),
           options={"reduction": "mean"}),
 ]  # fmt: skip

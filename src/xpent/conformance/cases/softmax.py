@@ -6,43 +6,43 @@ from typing import Any
 
 import numpy as np
 
-from xpent.conformance.case import Case
-from xpent.conformance.cases.accuracy import margin_rows
-from xpent.conformance.cases.rows import INF, NAN, X, logits, replaced
+from xpent.conformance.case import Capability, Case
+from xpent.conformance.inputs import INF, NAN, X, logits, replaced, with_margins
 from xpent.conformance.dtypes import DTYPES
 
 _x3 = logits(2, 5, 4)
-_OUT = np.arange(5) == np.arange(8)[:, None] % 5  # one class of each row
+_IS_MASKED = np.arange(5) == np.arange(8)[:, None] % 5  # one class of each row
 
 
 def _cases(function: str) -> list[Case]:
     shape = (8,) if function == "logsumexp" else X.shape
     g = logits(*shape, seed=9) / 2
-    rows = margin_rows(10)[0][::2]
+    rows = with_margins(10)[0][::2]
     named: tuple[tuple[str, str, np.ndarray, dict[str, Any], tuple[str, ...]], ...] = (
         ("", "Moderate numbers.", X, {}, DERIVATIVES),
-        ("-of-sure-rows", "Margins from -100 to 100 at offsets 0, 1e3 and 1e4.", rows, {}, DERIVATIVES),
+        ("-of-confident-rows", "Margins from -100 to 100 at offsets 0, 1e3 and 1e4.", rows, {}, DERIVATIVES),
         ("-at-1e8", "A shift changes nothing but the log-sum-exp (onnx-mlir#365, coremltools#2690).",
-        X + 1e8, {}, PLAIN),
-        ("-of-impossible-classes", "A class at -inf has p = 0, log p = -inf, gradient 0.",
-        np.where(_OUT, -INF, X), {}, PLAIN),
-        ("-of-broken-rows", "NaN and +inf stay in their row; logsumexp of all -inf is -inf (mlx#576, tinygrad#17822).",
+         X + 1e8, {}, PLAIN),
+        ("-of-masked-classes", "A class at -inf has p = 0, log p = -inf, gradient 0.",
+         np.where(_IS_MASKED, -INF, X), {}, PLAIN),
+        ("-of-non-finite-rows", "NaN and +inf stay in their row (mlx#576, tinygrad#17822).",
          replaced(replaced(X, 2, [0, NAN, 1, 2, 3]), 4, [0, INF, 1, 2, 3]), {}, ("value",)),
-        ("-of-a-row-of-minus-inf", "logsumexp of all -inf is -inf, the others NaN (tensorflow#11692, pytorch#31829).",
+        ("-of-a-fully-masked-row", "logsumexp of all -inf is -inf, the others NaN (tensorflow#11692, pytorch#31829).",
          replaced(X, 2, -INF), {}, ("value",)),
         ("-along-the-middle", "Any axis.", _x3, {"axis": 1}, PLAIN),
         ("-along-two-axes", "Several axes.", _x3, {"axis": (0, 2)}, PLAIN),
         ("-of-all", "All axes.", _x3, {"axis": None}, PLAIN),
-        ("-where", "A class that is not in is impossible, and not looked at (jax#17117).",
-         np.where(_OUT, 1e4, X), {"where": ~_OUT}, PLAIN),
+        ("-where", "A class where `where` is False is masked, whatever its logit (jax#17117).",
+         np.where(_IS_MASKED, 1e4, X), {"where": ~_IS_MASKED}, PLAIN),
     )  # fmt: skip
     cotangents = {"": g}
     if function == "log_softmax":  # log p = -inf does not move
-        cotangents |= dict.fromkeys(("-of-impossible-classes", "-where"), np.where(_OUT, 0.0, g))
-    dtypes = {"-at-1e8": ("float64", "float32", "bfloat16"), "-of-sure-rows": ("float64", "float32")}
+        cotangents |= dict.fromkeys(("-of-masked-classes", "-where"), np.where(_IS_MASKED, 0.0, g))
+    dtypes = {"-at-1e8": ("float64", "float32", "bfloat16"), "-of-confident-rows": ("float64", "float32")}
     return [
-        Case(f"{function}{name}", function, why, (x,), options, function, quantities, dtypes.get(name, DTYPES),
-             cotangent=cotangents.get(name))
+        Case(f"{function}{name}", function, why, (x,), options, function,
+             needs=() if isinstance(options.get("axis", -1), int) else (Capability.SEVERAL_CLASS_AXES,),
+             quantities=quantities, dtypes=dtypes.get(name, DTYPES), cotangent=cotangents.get(name))
         for name, why, x, options, quantities in named
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The implementations that come with the kit, each said by name and made when asked for."""
+"""The implementations that come with xpent, each known by name and made when it is needed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from xpent.conformance.libraries import Unsupported
 
 
 class Known(NamedTuple):
-    """An implementation that is made when it is asked for: where it stands and what it imports."""
+    """An implementation that is made when it is needed: the function that makes it and what that imports."""
 
+    name: str
     module: str
     maker: str
     packages: tuple[str, ...]
+    rarely: tuple[str, ...] = ()  # the dtypes that are checked only if all are asked for
 
     def make(self) -> Implementation:
         """Import what it needs, or say what is missing."""
@@ -27,40 +29,45 @@ class Known(NamedTuple):
         return maker()
 
 
-def _known(file: str, maker: str, *packages: str) -> Known:
-    return Known(f"xpent.conformance.implementations.{file}", maker, packages)
+def _known(*rows: tuple[str, ...]) -> dict[str, Known]:
+    """From the name, the module here, the function in it and the packages it needs."""
+    return {
+        name: Known(name, f"xpent.conformance.implementations.{file}", maker, tuple(packages))
+        for name, file, maker, *packages in rows
+    }
 
 
-OURS = {
-    "xpent numpy": _known("ours", "on_numpy", "numpy"),
-    "xpent torch": _known("ours", "on_torch", "torch"),
-    "xpent torch autograd": _known("ours", "in_torch", "torch"),
-    "xpent jax": _known("ours", "on_jax", "jax"),
-    "xpent jax autodiff": _known("ours", "in_jax", "jax"),
-    "xpent torch cuda": _known("ours", "on_cuda", "torch"),
-}
-BUILTINS = {
-    "torch": _known("pytorch", "eager", "torch"),
-    "torch compiled": _known("pytorch", "compiled", "torch"),
-    "torch linear": _known("pytorch", "linear", "torch"),
-    "torch linear chunked": _known("pytorch", "chunked", "torch"),
-    "optax integer": _known("jax_based", "integer", "jax", "optax"),
-    "optax soft": _known("jax_based", "soft", "jax", "optax"),
-    "optax safe": _known("jax_based", "safe", "jax", "optax"),
-    "keras numpy": _known("keras", "on_numpy", "keras"),
-    "keras torch": _known("keras", "on_torch", "keras", "torch"),
-    "keras jax": _known("keras", "on_jax", "keras", "jax"),
-    "scipy": _known("numpy_based", "scipy_special", "scipy"),
-    "scikit-learn": _known("numpy_based", "scikit_learn", "sklearn"),
-    "scikit-learn array API": _known("numpy_based", "scikit_learn_array_api", "sklearn"),
-    "liger": _known("kernels", "liger", "torch", "liger_kernel"),
-    "cut-cross-entropy": _known("kernels", "cut_cross_entropy", "torch", "cut_cross_entropy"),
-}
+# The later ones take longer, and are started first.
+OURS = _known(
+    ("xpent numpy", "ours", "on_numpy", "numpy"),
+    ("xpent torch", "ours", "on_torch", "torch"),
+    ("xpent torch autograd", "ours", "in_torch", "torch"),
+    ("xpent torch cuda", "ours", "on_cuda", "torch"),
+    ("xpent jax", "ours", "on_jax", "jax"),
+    ("xpent jax autodiff", "ours", "in_jax", "jax"),
+)
+BUILTINS = _known(
+    ("scipy", "others", "scipy_special", "scipy"),
+    ("scikit-learn", "others", "scikit_learn", "sklearn"),
+    ("scikit-learn array API", "others", "scikit_learn_array_api", "sklearn"),
+    ("torch", "torch", "eager", "torch"),
+    ("torch linear", "torch", "linear", "torch"),
+    ("torch linear chunked", "torch", "chunked", "torch"),
+    ("torch compiled", "torch", "compiled", "torch"),
+    ("liger", "torch", "liger", "torch", "liger_kernel"),
+    ("cut-cross-entropy", "torch", "cut_cross_entropy", "torch", "cut_cross_entropy"),
+    ("keras numpy", "others", "keras_on_numpy", "keras"),
+    ("keras torch", "others", "keras_on_torch", "keras", "torch"),
+    ("keras jax", "others", "keras_on_jax", "keras", "jax"),
+    ("optax integer", "others", "optax_integer", "jax", "optax"),
+    ("optax soft", "others", "optax_soft", "jax", "optax"),
+    ("optax safe", "others", "optax_safe", "jax", "optax"),
+)
 KNOWN = {**OURS, **BUILTINS}
 
 
 def implementation(name: str) -> Implementation:
-    """An implementation that comes with the kit, by its name.
+    """An implementation that comes with xpent, by its name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""xpent on every library: the one file of the kit that imports what it judges."""
+"""xpent on every library: the one file of the suite that imports what it checks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 from array_api_compat import array_namespace
 
 import xpent
+from xpent.conformance.case import Capability
 from xpent.conformance.implementation import Implementation
-from xpent.conformance.libraries import Arrays, Function, Library, Moved, Options, Unsupported, library
+from xpent.conformance.libraries import Argument, Arrays, Function, Library, Options, Unsupported, library
 
 FUNCTIONS: dict[str, Any] = {
     name: getattr(xpent, name)
@@ -33,10 +34,10 @@ class ByHand:
     def __init__(self, library: Library) -> None:
         self.library = library
 
-    def vjp(self, function: Function, arrays: Arrays, options: Options, moved: Moved, cotangent: Any) -> Any:
+    def vjp(self, function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any) -> Any:
         """Value and gradient, by ``xpent.vjp``."""
         g = () if cotangent is None else (cotangent,)
-        return self.library.call(_vjp(function, moved), (*arrays, *g), options)
+        return self.library.call(_vjp(function, argument), (*arrays, *g), options)
 
     def jvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
         """Derivative along a tangent, by ``xpent.jvp``."""
@@ -48,9 +49,9 @@ class ByHand:
 
 
 @cache
-def _vjp(function: Any, moved: Any) -> Function:
+def _vjp(function: Any, argument: Any) -> Function:
     count = {xpent.cross_entropy: 2, xpent.linear_cross_entropy: 3}.get(function, 1)
-    position = -1 if isinstance(moved, str) else moved  # the bias is the last primal
+    position = -1 if isinstance(argument, str) else argument  # the bias is the last primal
 
     def vjp(*arrays: Any, **options: Any) -> Any:
         value, pullback = xpent.vjp(function, *arrays[:count], **options)
@@ -74,11 +75,11 @@ def _jvp(function: Any) -> Function:
     return jvp
 
 
-_LACKS = {"bits of a row": "promised on NumPy alone"}
+_LACKS = {Capability.BATCH_INVARIANCE: "promised on NumPy only"}
 _SOURCE = {name: f"import xpent\nfrom xpent import {name}" for name in FUNCTIONS}
 
 
-def _on(name: str, library: Library, lacks: dict[str, str], *, by_hand: bool = True) -> Implementation:
+def _on(name: str, library: Library, lacks: dict[Capability, str], *, by_hand: bool = True) -> Implementation:
     derivatives = ByHand(library) if by_hand else None
     return Implementation(
         name, library, FUNCTIONS, lacks, derivatives=derivatives, source=_SOURCE, packages=("xpent", library.name)

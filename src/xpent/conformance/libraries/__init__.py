@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 
-from xpent.conformance.libraries.base import Arrays, Function, Library, Moved, Options, Unsupported
+from xpent.conformance.libraries.base import Argument, Arrays, Function, Library, NumPy, Options, Unsupported
 
-__all__ = ["Arrays", "Function", "Library", "Moved", "Options", "Unsupported", "library"]
-
-_OWN = {"numpy": "NumPy", "torch": "Torch", "jax": "Jax"}  # the class in the module with_numpy, and so on
+__all__ = ["Argument", "Arrays", "Function", "Library", "Options", "Unsupported", "library"]
 
 
 def library(name: str, device: str = "cpu") -> Library:
     """The library of a name: "numpy", "torch", "jax" or the module of another one's namespace."""
     if importlib.util.find_spec(name.partition(".")[0]) is None:
         raise Unsupported(f"{name} is not installed")
-    if name not in _OWN:
-        return Library(name, device)
-    module = importlib.import_module(f"xpent.conformance.libraries.with_{name}")
-    found: Library = getattr(module, _OWN[name])(name, device)
-    return found
+    if name == "torch":
+        from xpent.conformance.libraries.torch import Torch
+
+        return Torch(name, device)
+    if name == "jax":
+        from xpent.conformance.libraries.jax import Jax
+
+        return Jax(name, device)
+    return NumPy(name, device) if name == "numpy" else Library(name, device)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from xpent.conformance.dtypes import Numbers
-from xpent.conformance.libraries.base import Arrays, Function, Library, Moved, Options, Unsupported, of_one
+from xpent.conformance.libraries.base import Argument, Arrays, Function, Library, Options, Unsupported, of_one
 
 
 class Torch(Library):
-    """PyTorch, differentiated by its tape."""
+    """PyTorch, differentiated by autograd."""
 
     imports = "import numpy as np\nimport torch"
     ones, like_value = "torch.ones_like(value)", ".to(value.dtype)"
@@ -31,7 +31,7 @@ class Torch(Library):
         ),
     }
 
-    def spelt(self, values: str, dtype: str) -> str:
+    def literal(self, values: str, dtype: str) -> str:
         """Source of a tensor, from the source of its numbers."""
         device = "" if self.device == "cpu" else f", device={self.device!r}"
         return f"torch.tensor({values}, dtype=torch.{dtype}{device})"
@@ -44,11 +44,11 @@ class Torch(Library):
         """The same numbers in a NumPy array of its own, floats as float64."""
         array = array.detach().cpu()
         if array.is_complex():
-            raise TypeError(f"the answer is of {array.dtype}, not of real numbers")
+            raise TypeError(f"the answer has dtype {array.dtype}, not a real one")
         return np.array((array.double() if array.is_floating_point() else array).numpy())
 
     def laid_out(self, values: Numbers, dtype: str, layout: str) -> Any:
-        """A tensor that lies in memory in another way."""
+        """A tensor with another layout in memory."""
         if layout == "reversed":
             raise Unsupported("torch has no negative strides")
         if layout == "broadcast":
@@ -60,10 +60,10 @@ class Torch(Library):
         return array.copy_(self.asarray(values, dtype))
 
     def vjp(
-        self, function: Function, arrays: Arrays, options: Options, moved: Moved, cotangent: Any
+        self, function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any
     ) -> tuple[Any, Any]:
         """Value, and the gradient times a cotangent, by ``torch.autograd.grad``."""
-        of_x, x = of_one(function, arrays, options, moved)
+        of_x, x = of_one(function, arrays, options, argument)
         x = x.detach().requires_grad_()
         value = of_x(x)
         g = self.xp.ones_like(value) if cotangent is None else cotangent.to(value.dtype)

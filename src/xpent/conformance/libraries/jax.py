@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from xpent.conformance.dtypes import Numbers
-from xpent.conformance.libraries.base import Arrays, Function, Library, Moved, Options, of_one
+from xpent.conformance.libraries.base import Argument, Arrays, Function, Library, Options, of_one
 
 
 class Jax(Library):
@@ -27,7 +27,7 @@ class Jax(Library):
         "hvp": ("print(jax.jvp(jax.grad(lambda {x}: {call}.sum()), ({x},), ({v},))[1])",),
     }
 
-    def spelt(self, values: str, dtype: str) -> str:
+    def literal(self, values: str, dtype: str) -> str:
         """Source of an array, from the source of its numbers."""
         return f"jnp.asarray({values}, dtype=jnp.{dtype})"
 
@@ -45,7 +45,7 @@ class Jax(Library):
         return jax.device_put(self.xp.asarray(values, dtype=dtype), jax.devices(self.device)[0])
 
     def forget(self) -> None:
-        """Trace every function anew."""
+        """Drop what is compiled."""
         _compiled.cache_clear()
 
     def call(self, function: Function, arrays: Arrays, options: Options) -> Any:
@@ -53,10 +53,10 @@ class Jax(Library):
         return self._jitted(_plain, function, arrays, options, 0, None)
 
     def vjp(
-        self, function: Function, arrays: Arrays, options: Options, moved: Moved, cotangent: Any
+        self, function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any
     ) -> tuple[Any, Any]:
         """Value, and the gradient times a cotangent, by ``jax.vjp``."""
-        return self._jitted(_jax_vjp, function, arrays, options, moved, cotangent)  # type: ignore[no-any-return]
+        return self._jitted(_jax_vjp, function, arrays, options, argument, cotangent)  # type: ignore[no-any-return]
 
     def jvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
         """Derivative along a tangent, by ``jax.jvp``."""
@@ -73,25 +73,25 @@ class Jax(Library):
 
 
 @cache
-def _compiled(how: Function, function: Function, moved: Moved, static: tuple[tuple[str, Any], ...]) -> Function:
+def _compiled(how: Function, function: Function, argument: Argument, static: tuple[tuple[str, Any], ...]) -> Function:
     """One function for all calls of the same kind, so that it is compiled once for each shape."""
-    return jax.jit(lambda arrays, constants, v: how(function, arrays, {**constants, **dict(static)}, moved, v))
+    return jax.jit(lambda arrays, constants, v: how(function, arrays, {**constants, **dict(static)}, argument, v))
 
 
 def _plain(function: Function, arrays: Arrays, options: Options, *_: Any) -> Any:
     return function(*arrays, **options)
 
 
-def _jax_vjp(function: Function, arrays: Arrays, options: Options, moved: Moved, cotangent: Any) -> tuple[Any, Any]:
-    value, pullback = jax.vjp(*of_one(function, arrays, options, moved))
+def _jax_vjp(function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any) -> tuple[Any, Any]:
+    value, pullback = jax.vjp(*of_one(function, arrays, options, argument))
     return value, pullback(jax.numpy.ones_like(value) if cotangent is None else cotangent.astype(value.dtype))[0]
 
 
-def _jax_jvp(function: Function, arrays: Arrays, options: Options, moved: Moved, tangent: Any) -> Any:
-    of_x, x = of_one(function, arrays, options, moved)
+def _jax_jvp(function: Function, arrays: Arrays, options: Options, argument: Argument, tangent: Any) -> Any:
+    of_x, x = of_one(function, arrays, options, argument)
     return jax.jvp(of_x, (x,), (tangent,))[1]
 
 
-def _jax_hvp(function: Function, arrays: Arrays, options: Options, moved: Moved, tangent: Any) -> Any:
-    of_x, x = of_one(function, arrays, options, moved)
+def _jax_hvp(function: Function, arrays: Arrays, options: Options, argument: Argument, tangent: Any) -> Any:
+    of_x, x = of_one(function, arrays, options, argument)
     return jax.jvp(jax.grad(lambda x: of_x(x).sum()), (x,), (tangent,))[1]

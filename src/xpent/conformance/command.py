@@ -1,0 +1,139 @@
+"""The command `xpent check`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable, Collection
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from xpent.conformance import html, terminal
+from xpent.conformance.case import Case
+from xpent.conformance.cases import ALL, BY_ID, CATEGORIES
+from xpent.conformance.dtypes import DTYPES
+from xpent.conformance.implementation import Implementation
+from xpent.conformance.implementations import BUILTINS, OURS
+from xpent.conformance.report import Report
+from xpent.conformance.runner import check_dtypes, select
+from xpent.conformance.suite import check, check_all
+from xpent.conformance.target import load, target
+from xpent.conformance.trial import Raised, Trial
+
+ABOUT_TARGET = ("library", "device", "signature", "computes", "gradient", "without")
+
+
+def prepare(options: argparse.Namespace) -> Callable[[], int]:
+    """What runs the checks and prints a report; wrong options, or a target that cannot be imported, raise."""
+    if options.list:
+        return _list
+    dtypes = check_dtypes(options.dtype or DTYPES)
+    cases = select(options.category, options.case)
+    if options.html and not Path(options.html).parent.is_dir():
+        raise ValueError(f"--html {options.html}: there is no such directory")
+    implementation = _target(options)
+    run = functools.partial(_ours, options) if implementation is None else functools.partial(_check, implementation)
+    return functools.partial(_report, options, functools.partial(run, cases, dtypes))
+
+
+def _list() -> int:
+    for category in CATEGORIES:
+        print(f"\n{category}")
+        for case in ALL:
+            if case.category == category:
+                print(f"  {case.id}: {case.why}")
+    return 0
+
+
+def _report(options: argparse.Namespace, run: Callable[[terminal.ProgressLines], Report]) -> int:
+    with terminal.ProgressLines() as progress:
+        report = run(progress)
+    if options.html:
+        Path(options.html).write_text(html.to_html(report), encoding="utf-8")
+    if options.json:
+        print(report.to_json())
+    else:
+        terminal.print_report(report, hints=() if options.target else _hints(options, report))
+    return 0 if report.holds else 1
+
+
+def _ours(
+    options: argparse.Namespace, cases: Collection[Case], dtypes: Collection[str], progress: terminal.ProgressLines
+) -> Report:
+    """Check xpent on every library that is installed, and the frameworks' own functions if that is asked for."""
+    known = [*OURS.values(), *(BUILTINS.values() if options.builtins else ())]
+    is_whole = options.all or options.dtype or options.case or options.category
+    selected, left_out = {}, {}
+    for one in known:
+        chosen = dtypes if is_whole else [dtype for dtype in dtypes if dtype not in one.rarely]
+        selected[one] = [(case.id, dtype) for case in cases for dtype in case.dtypes if dtype in chosen]
+        rest = [dtype for dtype in dtypes if dtype not in chosen]
+        if rest:
+            left_out[one.name] = f"{', '.join(rest)}, because compiling takes long; --all includes them"
+    report = check_all(selected, progress.advance)
+    report.left_out.update({name: text for name, text in left_out.items() if name in report.versions})
+    return report
+
+
+def _hints(options: argparse.Namespace, report: Report) -> list[str]:
+    """What else there is to ask for."""
+    hints = ["xpent check --html FILE: every case with its error, in a browser"]
+    hints += ["xpent check --all: every case in every dtype"] if report.left_out else []
+    hints += [] if options.builtins else ["xpent check --builtins: the frameworks' own functions, too"]
+    return [*hints, "xpent check module:function --library torch: a function of yours"]
+
+
+def _check(
+    implementation: Implementation, cases: Collection[Case], dtypes: Collection[str], progress: terminal.ProgressLines
+) -> Report:
+    done = count(1)
+    total = sum(dtype in dtypes for case in cases for dtype in case.dtypes)
+    return check(
+        implementation, dtypes=dtypes, cases=[case.id for case in cases],
+        progress=lambda outcome: progress.advance(outcome.implementation, next(done), total),
+    )  # fmt: skip
+
+
+def _target(options: argparse.Namespace) -> Implementation | None:
+    """The user's own function, or None for xpent itself."""
+    how: dict[str, Any] = {name: getattr(options, name) for name in ABOUT_TARGET if getattr(options, name) is not None}
+    if options.target is None:
+        if how:
+            raise ValueError(f"--{next(iter(how))} describes TARGET, and there is none")
+        return None
+    if options.builtins or options.all:
+        raise ValueError(f"--{'builtins' if options.builtins else 'all'} is for xpent itself, not for TARGET")
+    sys.path.insert(0, "")  # as `python -m` does, for the installed command
+    how["lacks"] = dict.fromkeys(how.pop("without", []), "is not claimed")
+    if "gradient" in how:
+        how["value_and_grad"] = load(how.pop("gradient"))
+    make = functools.partial(target, load(options.target), name=options.target, **how)
+    found = make()
+    if "library" not in how:
+        _check_library(found, make)
+    return found
+
+
+def _check_library(found: Implementation, make: Callable[..., Implementation]) -> None:
+    """Raise ValueError if the function takes no NumPy arrays, but those of another library that is installed."""
+    error = _error_of_plain_call(found)
+    if error is None:
+        return
+    for library in ("torch", "jax"):
+        if importlib.util.find_spec(library) is not None and _error_of_plain_call(make(library=library)) is None:
+            raise ValueError(f"with NumPy arrays {found.name} {error}; with arrays of {library} it does not: "
+                             f"add --library {library}")  # fmt: skip
+
+
+def _error_of_plain_call(implementation: Implementation) -> str | None:
+    """What the plainest call raises, if anything."""
+    (function,) = implementation.functions
+    case = BY_ID[{"cross_entropy": "rows", "linear_cross_entropy": "linear-rows"}.get(function, function)]
+    try:
+        Trial(implementation, case, "float32").compute("value")
+    except Raised as error:
+        return str(error).removeprefix("value ")
+    return None

@@ -1,0 +1,182 @@
+"""Checks of whole implementations: a function of the user's in this process, those that come with xpent in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from typing import Any
+
+from xpent.conformance.case import QUANTITIES, Due
+from xpent.conformance.cases import ALL, BY_ID
+from xpent.conformance.dtypes import DTYPES
+from xpent.conformance.expected import Expected, expected, remember
+from xpent.conformance.implementation import Implementation
+from xpent.conformance.implementations import Known
+from xpent.conformance.libraries import Unsupported
+from xpent.conformance.report import Report
+from xpent.conformance.runner import Outcome, as_implementation, check_dtypes, check_expected, select, sweep
+
+Progress = Callable[[str, int, int], None]  # what is done, how much of it, out of how much
+Task = tuple[str, str]  # the id of a case, and a dtype
+Answers = dict[tuple[str, str, str, str | None], Expected]  # by id, dtype, quantity and reduction
+
+
+def check(
+    function: Callable[..., Any] | Implementation,
+    /,
+    *,
+    dtypes: Collection[str] = DTYPES,
+    categories: Collection[str] = (),
+    cases: Collection[str] = (),
+    expected_failures: Mapping[str, str] | None = None,
+    progress: Callable[[Outcome], None] | None = None,
+    **how: Any,
+) -> Report:
+    """Check an implementation, case by case.
+
+    Parameters
+    ----------
+    function : function or Implementation
+        What is to be checked.
+    dtypes, categories, cases : collections of str
+        What to run; everything by default.
+    expected_failures : mapping, optional
+        Reasons by case, or by case and dtype: ``{"margin-20": "...", "label-C[float32]": "..."}``. One that does not
+        fail, in each dtype it covers, is a surprise, as a failure that is not expected is. To raise is to fail.
+    progress : function, optional
+        Called with every outcome as it comes.
+    **how
+        What `target` takes, if ``function`` is a function: ``library``, ``signature``, ``value_and_grad``, ...
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        If a dtype, category or case does not exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpent import conformance
+    >>> def loss(logits, targets):
+    ...     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    ...     return -np.log(np.take_along_axis(p, targets[:, None], -1)).mean()
+    >>> report = conformance.check(loss, categories=["offset"], dtypes=["float64"])
+    >>> report.holds
+    False
+    >>> print(report.surprises[0].name, report.surprises[0].message)
+    offset+1e3[float64] value is nan instead of 3.5383222036512323
+    """
+    implementation = as_implementation(function, how)
+    selected = select(categories, cases)
+    check_expected(expected_failures or {}, implementation, selected)
+    outcomes = []
+    for outcome in sweep(implementation, selected, check_dtypes(dtypes), expected_failures):
+        outcomes.append(outcome)
+        if progress is not None:
+            progress(outcome)
+    return Report(outcomes, {implementation.name: implementation.versions})
+
+
+def check_all(tasks: Mapping[Known, Collection[Task]], progress: Progress) -> Report:
+    """Check implementations side by side, as many as there are CPUs, from the last to the first.
+
+    Each has a process of its own: Keras has one backend in a process, and a crash ends only the one it happens in.
+    Exact values are computed once for all.
+    """
+    count = os.cpu_count() or 1
+    report = Report([])
+    answers = _exact_answers({task for some in tasks.values() for task in some}, count, progress)
+    waiting, running = dict(tasks), dict[Future[Any], _Worker]()
+    while waiting or running:
+        while waiting and len(running) < count:
+            worker = _Worker(*waiting.popitem(), answers)
+            running[worker.next()] = worker
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            worker = running.pop(future)
+            name = worker.known.name
+            try:
+                report.versions[name], outcome = future.result()
+            except Unsupported as reason:
+                report.skipped[name] = str(reason)
+            except BrokenProcessPool:
+                done = f"after {worker.outcomes[-1].name}" if worker.outcomes else "before its first case"
+                report.crashed[name] = f"its process ended {done}"
+            else:
+                worker.outcomes.append(outcome)
+                progress(name, len(worker.outcomes), worker.total)
+                if worker.tasks:
+                    running[worker.next()] = worker
+                    continue
+            worker.pool.shutdown()
+            report.outcomes.extend(worker.outcomes)
+    order = [known.name for known in tasks]
+    report.outcomes.sort(key=lambda outcome: order.index(outcome.implementation))
+    return report
+
+
+class _Worker:
+    """The process of an implementation, and what it has to do."""
+
+    def __init__(self, known: Known, tasks: Collection[Task], answers: Answers) -> None:
+        self.known, self.tasks, self.total = known, list(tasks)[::-1], len(tasks)
+        self.outcomes: list[Outcome] = []
+        self.pool = _processes(1, _receive, answers)
+
+    def next(self) -> Future[tuple[str, Outcome]]:
+        """Start on the next task."""
+        return self.pool.submit(_work, self.known, self.tasks.pop())
+
+
+def _processes(count: int, *start: Any) -> ProcessPoolExecutor:
+    """Fresh processes: forked ones would share locks with the threads of this one."""
+    return ProcessPoolExecutor(
+        count, multiprocessing.get_context("spawn"), start[0] if start else None, start[1:]
+    )
+
+
+def _receive(answers: Answers) -> None:
+    remember({(BY_ID[case], *rest): answer for (case, *rest), answer in answers.items()})
+
+
+def _work(known: Known, task: Task) -> tuple[str, Outcome]:
+    implementation, (case, dtype) = _made(known), task
+    (outcome,) = sweep(implementation, [BY_ID[case]], [dtype])
+    return implementation.versions, outcome
+
+
+@cache
+def _made(known: Known) -> Implementation:
+    return known.make()
+
+
+def _exact_answers(tasks: Collection[Task], count: int, progress: Progress) -> Answers:
+    """The exact answers, the longest first, so that all processes end together."""
+    sizes = {case.id: sum(array.size for array in case.arrays) for case in ALL}
+    questions = {(case, BY_ID[case].exact_dtype(dtype)) for case, dtype in tasks}
+    longest_first = sorted(questions, key=lambda question: -sizes[question[0]])
+    answers: Answers = {}
+    with _processes(count) as pool:
+        for i, part in enumerate(pool.map(_answers_of, longest_first)):
+            answers.update(part)
+            progress("exact values", i + 1, len(questions))
+    return answers
+
+
+def _answers_of(task: Task) -> Answers:
+    case, dtype = BY_ID[task[0]], task[1]
+    if case.check != "answers" or case.due is Due.ERROR:
+        return {}
+    found: Answers = {}
+    for quantity in case.quantities:
+        default = "sum" if QUANTITIES[quantity].kind == "hvp" else "none"
+        reduction = case.options.get("reduction", default) if case.is_loss else None
+        found[case.id, dtype, quantity, reduction] = expected(case, dtype, quantity, reduction)
+    return found
