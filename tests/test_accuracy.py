@@ -14,7 +14,7 @@ from exactness import (
 
 import xpent
 from xpent.conformance import oracle
-from xpent.conformance.cases import BY_NAME
+from xpent.conformance.cases import BY_ID
 
 pytestmark = pytest.mark.rounding
 OFFSETS = (0.0, 1e3, 1e4)
@@ -23,7 +23,7 @@ exponentials_are_subnormal = pytest.mark.only_for(lambda xp: xp.dtype_name != "f
 
 def margin_rows():
     """Rows in which the label is some margin above or below the largest other class, and the labels."""
-    return BY_NAME["margins-10-classes"].arrays
+    return BY_ID["margins-10-classes"].arrays
 
 
 def test_half_precision_loses_nothing_but_the_rounding_of_its_gradient(xp):

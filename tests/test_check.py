@@ -132,7 +132,7 @@ def test_status_is_two_for_wrong_usage(arguments, message, capsys):
 
 
 def few_cases():
-    return [case for case in processes.BY_NAME.values() if case.name in ("rows", "margin-20")]
+    return [case for case in processes.BY_ID.values() if case.id in ("rows", "margin-20")]
 
 
 @in_process

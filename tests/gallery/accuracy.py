@@ -8,7 +8,7 @@ from gallery.catalogue import caught_by
 from gallery.right import CrossEntropy, total
 
 
-@caught_by("offset+1e4", "-inf logits, behaviour, classes, confident, forward mode")
+@caught_by("offset+1e4", "masked classes, side effects, number of classes, confident, forward mode")
 class TakesNoMaximumOut(CrossEntropy):
     """`exp(x)` is summed as it is."""
 
@@ -19,7 +19,7 @@ class TakesNoMaximumOut(CrossEntropy):
     plain_slope = cached_property(lambda self: self.p * total(self.q) - self.q)
 
 
-@caught_by("offsets-differ-by-row", "-inf logits, axes, behaviour, broken rows, confident, forward mode")
+@caught_by("offsets-differ-by-row", "masked classes, axes, side effects, non-finite rows, confident, forward mode")
 class TakesTheMaximumOfTheBatchOut(TakesNoMaximumOut):
     """The maximum of the whole batch is subtracted from every row."""
 
@@ -48,7 +48,7 @@ class AddsOneBeforeTheLogarithm(CrossEntropy):
     log_rest = cached_property(lambda self: np.log(1 + self.rest))
 
 
-@caught_by("behind-1000", "-inf logits, confident, where")
+@caught_by("confident-and-wrong-1000", "masked classes, confident, where")
 class TakesTheLogarithmOfAProbability(CrossEntropy):
     """The loss is `-log(p + 1e-12)`."""
 
@@ -56,7 +56,7 @@ class TakesTheLogarithmOfAProbability(CrossEntropy):
         return -q * np.log(self.p + 1e-12)
 
 
-@caught_by("behind-100", "-inf logits, classes, confident, where")
+@caught_by("confident-and-wrong-100", "masked classes, number of classes, confident, where")
 class ClipsTheProbability(CrossEntropy):
     """The loss is `-log(clip(p, 1e-7, 1 - 1e-7))`."""
 
@@ -64,7 +64,7 @@ class ClipsTheProbability(CrossEntropy):
         return -q * np.log(np.clip(self.p, 1e-7, 1 - 1e-7))
 
 
-@caught_by("behind-100", "-inf logits, confident, where, z-loss")
+@caught_by("confident-and-wrong-100", "masked classes, confident, where, z-loss")
 class ClipsTheLoss(CrossEntropy):
     """No loss is larger than 50."""
 
@@ -75,9 +75,9 @@ class ClipsTheLoss(CrossEntropy):
 
 @caught_by(
     "rows",
-    "-inf logits, all options, axes, block sizes, broken rows, class weights, classes, confident, cotangents, "
-    "forward mode, ignored rows, label dtypes, label smoothing, memory, offset, reductions, sample weights, "
-    "soft targets, ties, unlikely, unnormalised targets, where, z-loss",
+    "masked classes, all options, axes, block sizes, non-finite rows, class weights, number of classes, confident, cotangents, "
+    "forward mode, ignored rows, label dtypes, label smoothing, memory layout, offset, reductions, sample weights, "
+    "soft targets, ties, confident and wrong, unnormalized targets, where, z-loss",
 )
 class GradientIsOnePercentOff(CrossEntropy):
     """The gradient is 1 % too large."""
@@ -87,14 +87,14 @@ class GradientIsOnePercentOff(CrossEntropy):
         return 1.01 * super().slope
 
 
-@caught_by("two-equal", "axes, block sizes, offset, unlikely")
+@caught_by("two-equal", "axes, block sizes, offset, confident and wrong")
 class TakesAllOfTheLargestOut(CrossEntropy):
     """Classes that share the maximum are taken out of the sum together."""
 
     is_first = cached_property(lambda self: self.x == self.shift)
 
 
-@caught_by("two-equal-target-among", "axes, block sizes, offset, unlikely")
+@caught_by("two-equal-target-among", "axes, block sizes, offset, confident and wrong")
 class GradientOfTiesGoesToTheFirst(CrossEntropy):
     """Of the classes that share the maximum only the first gets a gradient."""
 

@@ -38,7 +38,7 @@ class RowsOfClassWeightZeroLeak(CrossEntropy):
     is_out = cached_property(lambda self: self.counts == 0)
 
 
-@caught_by("impossible-class-of-one-hot")
+@caught_by("masked-class-of-one-hot")
 class ZeroTimesInfinityIsNaN(CrossEntropy):
     """The terms of a distribution are multiplied as they are, and 0 * inf is NaN."""
 
@@ -84,7 +84,7 @@ class NaNSpoilsTheBatch(CrossEntropy):
         return super().shift + 0 * np.sum(super().shift)
 
 
-@caught_by("row-of-minus-inf")
+@caught_by("fully-masked-row")
 class RowOfMinusInfinityIsZero(CrossEntropy):
     """A row without a possible class has loss 0 and gradient 0."""
 
@@ -93,7 +93,7 @@ class RowOfMinusInfinityIsZero(CrossEntropy):
         return np.where(np.all(self.possible == -np.inf, axis=-1, keepdims=True), 0, super().counts)
 
 
-@caught_by("impossible-target", "broken rows")
+@caught_by("masked-target", "non-finite rows")
 class MinusInfinityIsALargeNumber(CrossEntropy):
     """-inf is replaced by the lowest finite number."""
 
@@ -102,7 +102,7 @@ class MinusInfinityIsALargeNumber(CrossEntropy):
         return np.where(super().given == -np.inf, np.finfo(self.dtype).min / 4, super().given)
 
 
-@caught_by("impossible-target", "where")
+@caught_by("masked-target", "where")
 class InfiniteLossHasNoGradient(CrossEntropy):
     """The gradient of a row whose loss is infinite is NaN."""
 
@@ -111,7 +111,7 @@ class InfiniteLossHasNoGradient(CrossEntropy):
         return np.where(np.isinf(self.losses), np.nan, super().slope)
 
 
-@caught_by("impossible-class", "all options, forward mode, where")
+@caught_by("masked-class", "all options, forward mode, where")
 class ImpossibleClassesHaveNoGradient(CrossEntropy):
     """The gradient of an impossible class is NaN, as it is where p is computed as exp(-inf - -inf)."""
 
@@ -120,7 +120,7 @@ class ImpossibleClassesHaveNoGradient(CrossEntropy):
         return np.where(self.x == -np.inf, np.nan, super().slope)
 
 
-@caught_by("impossible-class-derivatives", "second derivative")
+@caught_by("masked-class-derivatives", "second derivative")
 class ImpossibleClassesHaveNoSecondDerivative(CrossEntropy):
     """The second derivative is NaN in a row with an impossible class."""
 
@@ -128,14 +128,14 @@ class ImpossibleClassesHaveNoSecondDerivative(CrossEntropy):
         return super().hvp(v) + self.whole(0 * np.min(self.x, axis=-1, keepdims=True) * np.ones_like(self.x))
 
 
-@caught_by("where-target-is-out", "all options, forward mode, second derivative")
+@caught_by("where-target-is-masked", "all options, forward mode, second derivative")
 class ClassesThatAreOutAreUnlikely(CrossEntropy):
     """`where` replaces a logit by -1e4."""
 
     possible = cached_property(lambda self: np.where(self.is_in, self.given, -1e4).astype(self.dtype))
 
 
-@caught_by("where-nan-is-out")
+@caught_by("where-nan-is-masked")
 class ClassesThatAreOutAreLookedAt(CrossEntropy):
     """`where` adds -inf to a logit, and NaN stays NaN."""
 

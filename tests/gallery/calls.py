@@ -128,7 +128,7 @@ class SampleWeightsOfSequencesAreReadByColumns(CrossEntropy):
         return super().sample if self.sample_weight is None else self.sample_weight.ravel(order="F").reshape(-1, 1)
 
 
-@caught_by("impossible-class-of-weight-0")
+@caught_by("masked-class-of-weight-0")
 class WeightOfZeroTimesInfinityIsNaN(CrossEntropy):
     """Terms are guarded against 0 * inf before they are weighted."""
 
@@ -137,7 +137,7 @@ class WeightOfZeroTimesInfinityIsNaN(CrossEntropy):
         return np.where(is_lost, np.nan, super().surprise(q))
 
 
-@caught_by("impossible-target-of-a-mean")
+@caught_by("masked-target-of-a-mean")
 class GradientOfAnInfiniteMeanIsNaN(CrossEntropy):
     """The gradient of a mean that is infinite is NaN."""
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xpent.conformance.cases import ALL, BY_NAME
+from xpent.conformance.cases import ALL, BY_ID
 from xpent.conformance.implementation import Implementation
-from xpent.conformance.judge import Outcome, sweep
 from xpent.conformance.libraries import library
+from xpent.conformance.runner import Outcome, sweep
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Derivatives:
 
     lines: ClassVar = {"vjp": (), "jvp": (), "hvp": ()}  # a reproduction shows the value alone
 
-    def vjp(self, function, arrays, options, moved, g):
+    def vjp(self, function, arrays, options, argument, g):
         call = function.call(*arrays, **options)
-        return call.value_with_gradient, call.vjp(moved, g)
+        return call.value_with_gradient, call.vjp(argument, g)
 
     def jvp(self, function, arrays, options, v):
         return function.call(*arrays, **options).jvp(v)
@@ -62,7 +62,7 @@ class Wrong:
         return (self.call.__doc__ or "").rstrip(".").replace("|", "\\|")
 
     def outcomes(self) -> list[Outcome]:
-        cases = (c for c in ALL if c.function == self.call.function and c.name not in HEAVY - {self.case})
+        cases = (c for c in ALL if c.function == self.call.function and c.id not in HEAVY - {self.case})
         return list(sweep(implementation(self.call), tuple(cases), (self.dtype,)))
 
     def failures(self) -> list[Outcome]:
@@ -79,7 +79,7 @@ def caught_by(case: str, other_categories: str = "", *, dtype: str = "float32") 
 
     def hang(call: type) -> type:
         others = other_categories.split(", ") if other_categories else []
-        GALLERY.append(Wrong(call, case, frozenset((BY_NAME[case].category, *others)), dtype))
+        GALLERY.append(Wrong(call, case, frozenset((BY_ID[case].category, *others)), dtype))
         return call
 
     return hang

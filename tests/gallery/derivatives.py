@@ -53,7 +53,7 @@ class CotangentOfAMeanIsNotRead(CrossEntropy):
         return super().cotangent(None if self.reduction == "mean" else g)
 
 
-@caught_by("forward-mode", "-inf logits, ignored rows")
+@caught_by("forward-mode", "masked classes, ignored rows")
 class ForwardModeHasTheWrongSign(CrossEntropy):
     """The derivative along a tangent has the wrong sign."""
 
@@ -69,7 +69,7 @@ class ForwardModeOfAMeanIsThatOfASum(CrossEntropy):
         return super().jvp(v) * (np.sum(self.counts) if self.reduction == "mean" else 1)
 
 
-@caught_by("second-derivative", "-inf logits, ignored rows")
+@caught_by("second-derivative", "masked classes, ignored rows")
 class LogSumExpIsAConstant(CrossEntropy):
     """The second derivative takes the log-sum-exp that the forward pass saved for a constant."""
 
@@ -77,7 +77,7 @@ class LogSumExpIsAConstant(CrossEntropy):
         return self.whole(self.factor * total(self.q) * self.p * self.rows(v))
 
 
-@caught_by("second-derivative", "-inf logits, ignored rows")
+@caught_by("second-derivative", "masked classes, ignored rows")
 class GradientIsAConstant(CrossEntropy):
     """The second derivative is 0."""
 

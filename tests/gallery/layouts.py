@@ -16,7 +16,7 @@ class ClassesLieLast(CrossEntropy):
         return (-1,)
 
 
-@caught_by("sequences", "axes, memory, reductions")
+@caught_by("sequences", "axes, memory layout, reductions")
 class ClassesLieOnAxisOne(CrossEntropy):
     """The classes are taken to lie on axis 1, as torch has them, unless told otherwise."""
 
@@ -111,7 +111,7 @@ class InputsAreOverwritten(CrossEntropy):
         return largest
 
 
-@caught_by("no-warnings-from-impossible-classes")
+@caught_by("no-warnings-from-masked-classes")
 class MinusInfinityWarns(CrossEntropy):
     """The logarithm of a probability of 0 is taken, and warns."""
 
@@ -121,7 +121,7 @@ class MinusInfinityWarns(CrossEntropy):
         return super().losses
 
 
-@caught_by("no-warnings-from-sure-rows")
+@caught_by("no-warnings-from-confident-rows")
 class UnderflowWarns(CrossEntropy):
     """An exponential that underflows warns."""
 
@@ -151,7 +151,7 @@ class SumsByPosition(CrossEntropy):
         return np.where(np.arange(len(self.x))[:, None] % 2, backwards, super().rest)
 
 
-@caught_by("same-bits-cut")
+@caught_by("same-bits-split")
 class SumsByTheSizeOfTheBatch(CrossEntropy):
     """Batches of more than 8 rows are added up class after class, smaller ones in pairs."""
 

@@ -8,14 +8,14 @@ from gallery.catalogue import caught_by
 from gallery.right import LinearCrossEntropy, LogSoftmax, LogSumExp, Softmax, total
 
 
-@caught_by("softmax-of-sure-rows")
+@caught_by("softmax-of-confident-rows")
 class SoftmaxTakesNoMaximumOut(Softmax):
     """`exp(x) / sum(exp(x))`."""
 
     p = cached_property(lambda self: np.exp(self.x) / total(np.exp(self.x)))
 
 
-@caught_by("softmax-of-a-row-of-minus-inf")
+@caught_by("softmax-of-a-fully-masked-row")
 class SoftmaxOfNothingIsZero(Softmax):
     """The softmax of a row without a possible class is 0."""
 
@@ -40,14 +40,14 @@ class SoftmaxReadsOneAxis(Softmax):
         return axis[:1] if isinstance(axis, tuple) else super().in_order(axis)
 
 
-@caught_by("log_softmax-of-sure-rows")
+@caught_by("log_softmax-of-confident-rows")
 class LogarithmOfSoftmax(LogSoftmax):
     """`log(softmax(x))`."""
 
     value = cached_property(lambda self: self.whole(np.log(self.p)))
 
 
-@caught_by("log_softmax-of-sure-rows")
+@caught_by("log_softmax-of-confident-rows")
 class LogSoftmaxSubtractsTheLogSumExp(LogSoftmax):
     """`x - lse`, which cancels."""
 
@@ -62,7 +62,7 @@ class LogSoftmaxForgetsTheSumOfTheCotangent(LogSoftmax):
         return g - self.p
 
 
-@caught_by("logsumexp-of-a-row-of-minus-inf")
+@caught_by("logsumexp-of-a-fully-masked-row")
 class LogSumExpOfNothingIsNaN(LogSumExp):
     """The log-sum-exp of a row of -inf is NaN."""
 
@@ -88,8 +88,8 @@ class BiasIsNotAdded(LinearCrossEntropy):
 class GradientOfTheBiasIsAMean(LinearCrossEntropy):
     """The gradient of the bias is divided by the number of rows."""
 
-    def vjp(self, moved, g):
-        return super().vjp(moved, g) / (len(self.x) if moved == "bias" else 1)
+    def vjp(self, argument, g):
+        return super().vjp(argument, g) / (len(self.x) if argument == "bias" else 1)
 
 
 @caught_by("linear-softcap")
@@ -141,7 +141,7 @@ class LinearIsNotSmoothed(LinearCrossEntropy):
     smoothed = cached_property(lambda self: self.target)
 
 
-@caught_by("linear-sure-rows")
+@caught_by("linear-confident-rows")
 class LinearGradientCancels(LinearCrossEntropy):
     """The gradient is `p - q`, in which p_t - 1 cancels."""
 

@@ -11,7 +11,7 @@ from gallery.right import CrossEntropy, total
 
 @caught_by(
     "mean-of-rows",
-    "-inf logits, all options, axes, block sizes, broken rows, class weights, cotangents, ignored rows, label "
+    "masked classes, all options, axes, block sizes, non-finite rows, class weights, cotangents, ignored rows, label "
     "smoothing, sample weights, soft targets",
 )
 class GradientOfAMeanIsThatOfASum(CrossEntropy):
@@ -30,7 +30,7 @@ class MeanCountsTheFirstAxis(CrossEntropy):
         return super().mean_denominator / math.prod(self.batch[1:])
 
 
-@caught_by("sum-of-rows", "-inf logits, cotangents, ignored rows, second derivative")
+@caught_by("sum-of-rows", "masked classes, cotangents, ignored rows, second derivative")
 class SumIsTheMean(CrossEntropy):
     """`reduction='sum'` returns the mean."""
 
@@ -41,9 +41,9 @@ class SumIsTheMean(CrossEntropy):
 
 @caught_by(
     "losses-of-rows",
-    "-inf logits, axes, block sizes, broken rows, class weights, classes, confident, cotangents, empty batch, "
-    "forward mode, ignored rows, label dtypes, label smoothing, memory, offset, ordinary, repeatability, "
-    "sample weights, soft targets, ties, unlikely, unnormalised targets, where, z-loss",
+    "masked classes, axes, block sizes, non-finite rows, class weights, number of classes, confident, cotangents, empty batch, "
+    "forward mode, ignored rows, label dtypes, label smoothing, memory layout, offset, ordinary, repeatability, "
+    "sample weights, soft targets, ties, confident and wrong, unnormalized targets, where, z-loss",
 )
 class NoReductionIsASum(CrossEntropy):
     """`reduction='none'` returns the sum."""
@@ -80,7 +80,7 @@ class SumHasNoNormalizer(CrossEntropy):
 
 @caught_by(
     "distributions",
-    "-inf logits, all options, axes, class weights, cotangents, forward mode, label smoothing, unnormalised targets",
+    "masked classes, all options, axes, class weights, cotangents, forward mode, label smoothing, unnormalized targets",
 )
 class DistributionsAreLabels(CrossEntropy):
     """Of a distribution only the likeliest class counts."""

@@ -313,8 +313,8 @@ class CrossEntropy(Rows):
             result = result - self.factor * self.w * self.value
         return self.cotangent(g) * result
 
-    def vjp(self, moved, g):
-        return self.whole(self.gradient(g) if moved == 0 else self.gradient_of_targets(g))
+    def vjp(self, argument, g):
+        return self.whole(self.gradient(g) if argument == 0 else self.gradient_of_targets(g))
 
     def jvp(self, v):
         return self.reduced(total(self.factor * self.slope * self.rows(v)))
@@ -356,9 +356,9 @@ class LinearCrossEntropy(CrossEntropy):
     def gradient_of_weight(self, g):
         return self.inner(g).T @ self.counted_inputs
 
-    def vjp(self, moved, g):
-        if moved == 0:
+    def vjp(self, argument, g):
+        if argument == 0:
             return (self.inner(g) @ self.matrix).reshape(self.features.shape).astype(self.features.dtype)
-        if moved == 1:
+        if argument == 1:
             return self.gradient_of_weight(g).astype(self.weight.dtype)
         return np.sum(self.inner(g), axis=0).astype(self.bias.dtype)

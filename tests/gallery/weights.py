@@ -63,7 +63,7 @@ class MeanDividesByEitherWeight(CrossEntropy):
         return super().row_weight if self.class_weight is None else (self.counts > 0) * total(self.target * self.w)
 
 
-@caught_by("class-weight-of-distributions", "-inf logits, all options")
+@caught_by("class-weight-of-distributions", "masked classes, all options")
 class DistributionsHaveNoClassWeights(CrossEntropy):
     """Class weights are not applied to distributions."""
 
@@ -82,7 +82,7 @@ class DenominatorIsAtLeastOneRow(CrossEntropy):
         return np.where(is_counted & (super().row_weight == 0), 1, super().row_weight)
 
 
-@caught_by("smoothing", "-inf logits, all options, forward mode, second derivative, where")
+@caught_by("smoothing", "masked classes, all options, forward mode, second derivative, where")
 class SmoothingSparesTheLabel(CrossEntropy):
     """Smoothing spreads over the C - 1 other classes."""
 
@@ -92,7 +92,7 @@ class SmoothingSparesTheLabel(CrossEntropy):
         return np.divide(others, total(others), out=others * 0, where=total(others) > 0)
 
 
-@caught_by("impossible-class-with-smoothing")
+@caught_by("masked-class-with-smoothing")
 class SmoothingSpreadsOverImpossibleClasses(CrossEntropy):
     """Smoothing spreads over classes at -inf, too."""
 
@@ -134,7 +134,7 @@ class DistributionsAreNotSmoothed(CrossEntropy):
         return super().smoothed if self.is_indices else self.target
 
 
-@caught_by("smoothing", "-inf logits, all options, forward mode, where")
+@caught_by("smoothing", "masked classes, all options, forward mode, where")
 class SmoothingHasNoGradient(CrossEntropy):
     """The gradient is that of labels that are not smoothed."""
 
