@@ -336,7 +336,8 @@ def pytester_free_run(tmp_path):
 
     def run(source):
         (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         command = [
             sys.executable,
             "-m",

@@ -56,7 +56,7 @@ class PlusInfinityIsANumber(CrossEntropy):
         return np.where(np.max(x, axis=-1, keepdims=True) == np.inf, 100 * (x == np.inf), x).astype(self.dtype)
 
 
-@caught_by("nan-in-its-row")
+@caught_by("nan-in-its-row", "fully masked rows")
 class NaNIsSwallowed(CrossEntropy):
     """A loss that is NaN becomes 0."""
 
@@ -75,7 +75,7 @@ class NaNBesideMinusInfinityIsSwallowed(CrossEntropy):
         return np.where(np.any(x == -np.inf, axis=-1, keepdims=True) & np.isnan(x), -np.inf, x)
 
 
-@caught_by("nan-in-its-row")
+@caught_by("nan-in-its-row", "fully masked rows")
 class NaNSpoilsTheBatch(CrossEntropy):
     """A row of NaN makes all rows NaN."""
 
@@ -93,7 +93,7 @@ class RowOfMinusInfinityIsZero(CrossEntropy):
         return np.where(np.all(self.possible == -np.inf, axis=-1, keepdims=True), 0, super().counts)
 
 
-@caught_by("masked-target", "non-finite rows")
+@caught_by("masked-target", "fully masked rows")
 class MinusInfinityIsALargeNumber(CrossEntropy):
     """-inf is replaced by the lowest finite number."""
 

@@ -41,8 +41,8 @@ class SumIsTheMean(CrossEntropy):
 
 @caught_by(
     "losses-of-rows",
-    "masked classes, axes, block sizes, non-finite rows, class weights, number of classes, confident, cotangents, empty batch, "
-    "forward mode, ignored rows, label dtypes, label smoothing, memory layout, offset, ordinary, repeatability, "
+    "masked classes, fully masked rows, non-finite rows, axes, block sizes, class weights, number of classes, confident, "
+    "cotangents, empty batch, forward mode, ignored rows, label dtypes, label smoothing, memory layout, offset, ordinary, repeatability, "
     "sample weights, soft targets, ties, confident and wrong, unnormalized targets, where, z-loss",
 )
 class NoReductionIsASum(CrossEntropy):

@@ -80,7 +80,7 @@ def check_known(kind: str, names: Collection[str], known: Collection[str]) -> No
 def check_expected(
     expected_failures: Mapping[str, str], implementation: Implementation, cases: tuple[Case, ...]
 ) -> None:
-    """Raise ValueError unless every expected failure names a case, or a case and its dtype, has a reason and can come."""
+    """Raise ValueError unless every expected failure names a case, or case and dtype, has a reason and can come."""
     names = {f"{case.id}[{dtype}]" for case in ALL for dtype in case.dtypes}
     for name, reason in expected_failures.items():
         if name not in BY_ID and name not in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +23,7 @@ from xpent.conformance.runner import Outcome, as_implementation, check_dtypes, c
 
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, out of how much
 Task = tuple[str, str]  # the id of a case, and a dtype
+Job = tuple[Known, Task]
 Answers = dict[tuple[str, str, str, str | None], Expected]  # by id, dtype, quantity and reduction
 
 
@@ -85,61 +87,92 @@ def check(
     return Report(outcomes, {implementation.name: implementation.versions})
 
 
-def check_all(tasks: Mapping[Known, Collection[Task]], progress: Progress) -> Report:
-    """Check implementations side by side, as many as there are CPUs, from the last to the first.
+def check_all(selection: Mapping[Known, Collection[Task]], progress: Progress) -> Report:
+    """Check implementations in several processes at once, as many as there are CPUs.
 
-    Each has a process of its own: Keras has one backend in a process, and a crash ends only the one it happens in.
-    Exact values are computed once for all.
+    No process runs two implementations unless these compile the same functions: Keras has one backend in a process, and
+    a crash ends only the process it happens in. Exact values are computed once for all.
     """
-    count = os.cpu_count() or 1
-    report = Report([])
-    answers = _exact_answers({task for some in tasks.values() for task in some}, count, progress)
-    waiting, running = dict(tasks), dict[Future[Any], _Worker]()
+    count, report = os.cpu_count() or 1, Report([])
+    answers = _exact_answers({task for tasks in selection.values() for task in tasks}, count, progress)
+    waiting, running = _workers(selection), dict[Future[Any], _Worker]()
+    done: Counter[str] = Counter()
     while waiting or running:
         while waiting and len(running) < count:
-            worker = _Worker(*waiting.popitem(), answers)
+            worker = waiting.pop()  # the last ones take longest
+            worker.start(answers)
             running[worker.next()] = worker
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             worker = running.pop(future)
-            name = worker.known.name
+            known, (case, dtype) = worker.current
             try:
-                report.versions[name], outcome = future.result()
+                report.versions[known.name], outcome = future.result()
             except Unsupported as reason:
-                report.skipped[name] = str(reason)
+                report.skipped[known.name] = str(reason)
+                worker.drop(known)
             except BrokenProcessPool:
-                done = f"after {worker.outcomes[-1].name}" if worker.outcomes else "before its first case"
-                report.crashed[name] = f"its process ended {done}"
+                for name in worker.names:
+                    report.crashed[name] = f"its process ended at {case}[{dtype}] of {known.name}"
+                worker.jobs.clear()
             else:
-                worker.outcomes.append(outcome)
-                progress(name, len(worker.outcomes), worker.total)
-                if worker.tasks:
-                    running[worker.next()] = worker
-                    continue
-            worker.pool.shutdown()
-            report.outcomes.extend(worker.outcomes)
-    order = [known.name for known in tasks]
-    report.outcomes.sort(key=lambda outcome: order.index(outcome.implementation))
+                report.outcomes.append(outcome)
+                done[known.name] += 1
+                progress(known.name, done[known.name], len(selection[known]))
+            if worker.jobs:
+                running[worker.next()] = worker
+            else:
+                worker.pool.shutdown()
+    order = {known.name: i for i, known in enumerate(selection)}
+    ids = {case.id: i for i, case in enumerate(ALL)}
+    report.outcomes.sort(key=lambda o: (order[o.implementation], ids[o.case], DTYPES.index(o.dtype)))
     return report
 
 
 class _Worker:
-    """The process of an implementation, and what it has to do."""
+    """A process, and what it has to do: an implementation, a case and a dtype at a time."""
 
-    def __init__(self, known: Known, tasks: Collection[Task], answers: Answers) -> None:
-        self.known, self.tasks, self.total = known, list(tasks)[::-1], len(tasks)
-        self.outcomes: list[Outcome] = []
+    pool: ProcessPoolExecutor
+    current: Job
+
+    def __init__(self, jobs: Collection[Job]) -> None:
+        self.jobs = list(jobs)[::-1]
+        self.names = list(dict.fromkeys(known.name for known, _ in jobs))
+
+    def start(self, answers: Answers) -> None:
+        """Start the process, with the exact answers."""
         self.pool = _processes(1, _receive, answers)
 
     def next(self) -> Future[tuple[str, Outcome]]:
-        """Start on the next task."""
-        return self.pool.submit(_work, self.known, self.tasks.pop())
+        """Start on the next job."""
+        self.current = self.jobs.pop()
+        return self.pool.submit(_work, *self.current)
+
+    def drop(self, known: Known) -> None:
+        """Leave out what is left of an implementation."""
+        self.jobs = [job for job in self.jobs if job[0] != known]
+
+
+def _workers(selection: Mapping[Known, Collection[Task]]) -> list[_Worker]:
+    """One for each implementation; those that compile the same functions share as many, each with a part of the cases.
+
+    Of every case in a part, all of them are run one after another, so that what they have in common is compiled once.
+    """
+    groups: dict[str, dict[Known, Collection[Task]]] = {}
+    for known, tasks in selection.items():
+        groups.setdefault(known.compiles or known.name, {})[known] = tasks
+    workers = []
+    for group in groups.values():
+        cases = list(dict.fromkeys(case for tasks in group.values() for case, _ in tasks))
+        for part in (cases[i :: len(group)] for i in range(len(group))):
+            by_case = {case: [(known, task) for known in group for task in group[known] if task[0] == case] for case in part}
+            jobs = [job for some in by_case.values() for job in some]
+            workers += [_Worker(jobs)] if jobs else []
+    return workers
 
 
 def _processes(count: int, *start: Any) -> ProcessPoolExecutor:
     """Fresh processes: forked ones would share locks with the threads of this one."""
-    return ProcessPoolExecutor(
-        count, multiprocessing.get_context("spawn"), start[0] if start else None, start[1:]
-    )
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), start[0] if start else None, start[1:])
 
 
 def _receive(answers: Answers) -> None:

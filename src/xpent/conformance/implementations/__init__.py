@@ -18,7 +18,7 @@ class Known(NamedTuple):
     module: str
     maker: str
     packages: tuple[str, ...]
-    rarely: tuple[str, ...] = ()  # the dtypes that are checked only if all are asked for
+    compiles: str = ""  # a name that implementations have in common which compile the same functions
 
     def make(self) -> Implementation:
         """Import what it needs, or say what is missing."""
@@ -32,10 +32,12 @@ class Known(NamedTuple):
 def _known(*rows: tuple[str, ...]) -> dict[str, Known]:
     """From the name, the module here, the function in it and the packages it needs."""
     return {
-        name: Known(name, f"xpent.conformance.implementations.{file}", maker, tuple(packages))
+        name: Known(name, f"xpent.conformance.implementations.{file}", maker, tuple(packages), _COMPILES.get(name, ""))
         for name, file, maker, *packages in rows
     }
 
+
+_COMPILES = {"xpent jax": "jax", "xpent jax autodiff": "jax"}
 
 # The later ones take longer, and are started first.
 OURS = _known(
