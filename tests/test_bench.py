@@ -128,13 +128,16 @@ def test_peak_memory_is_that_of_the_results():
         (["--series", "long"], "--series must be one of "),
         (["--rounds", "1"], "at least 2"),
         (["--plot", "nowhere/plot.png"], "no such directory"),
+        (["--plot", "plot.foo"], "the name must end with one of "),
     ],
 )
 def test_wrong_usage_is_told(capsys, wrong, said):
     with pytest.raises(SystemExit) as stopped:
         main([*SMALL, *wrong])
     assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("usage: xpent bench [-h]")
+    assert said in error
 
 
 @pytest.mark.parametrize(

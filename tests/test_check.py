@@ -1,20 +1,24 @@
 """`xpent check` tells right from wrong, and says which by its exit status."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 
 from xpent import conformance
 from xpent.__main__ import main
-from xpent.conformance import digits, implementations, processes
+from xpent.conformance import command, digits, suite
+from xpent.conformance.case import Capability
+from xpent.conformance.cases import ALL, BY_ID
+from xpent.conformance.implementations import KNOWN, Known
+from xpent.conformance.implementations import OURS as OURS_KNOWN
+from xpent.conformance.report import Report
 
 OURS = "xpent numpy"
 FEW = ["--case", "margin-20", "--case", "rows", "--dtype", "float32"]
 
-# Processes fork, and JAX has threads where it is loaded, as it is here alone.
-in_processes = [pytest.mark.library("numpy"), pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")]
+# Processes import all anew, which takes long.
+in_processes = pytest.mark.library("numpy")
 
 
 @pytest.fixture
@@ -33,23 +37,23 @@ def value_and_gradient(logits, targets, *, reduction="mean"):
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     return losses(logits, targets, reduction=reduction), p - np.eye(logits.shape[-1])[targets]
 
+class Losses:
+    def __call__(self, logits, targets):
+        return losses(logits, targets)
+
 number = 3
 """
     )
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def in_process(test):
-    for mark in in_processes:
-        test = mark(test)
-    return test
-
-
-@in_process
+@in_processes
 def test_xpent_itself_is_checked_where_no_target_is_given(monkeypatch, capsys):
-    monkeypatch.setattr(implementations, "OURS", {OURS: implementations.OURS[OURS]})
+    monkeypatch.setattr(command, "OURS", {OURS: OURS_KNOWN[OURS]})
     assert main(["check", *FEW, "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert "xpent numpy: 1 of 2\nxpent numpy: 2 of 2\n" in printed.err
     assert {outcome["implementation"] for outcome in answer["outcomes"]} == {OURS}
     assert [outcome["status"] for outcome in answer["outcomes"]] == ["pass", "pass"]
     assert set(answer["versions"]) == {OURS}
@@ -67,7 +71,7 @@ def test_target_is_checked_and_status_is_one_if_it_fails(capsys):
 @pytest.mark.usefixtures("kernels")
 def test_status_is_zero_if_target_holds(capsys):
     assert main(["check", "kernels:losses", "--case", "rows", "--dtype", "float64"]) == 0
-    assert "The one check holds." in capsys.readouterr().out
+    assert "The only check passes." in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("kernels")
@@ -104,10 +108,13 @@ def test_target_of_another_signature_is_checked(capsys):
         (["check", "kernels"], "a target is module:function, got 'kernels'"),
         (["check", "no_such_module:losses"], "no_such_module"),
         (["check", "kernels:loses"], "loses"),
-        (["check", "kernels:number"], "no function but 3"),
+        (["check", "kernels:number"], "not a function but 3"),
         (["check", "kernels:losses", "--dtype", "float8"], "no dtype 'float8'"),
         (["check", "kernels:losses", "--category", "confidence"], "no category 'confidence'"),
-        (["check", "kernels:losses", "--case", "margin-21"], "no case 'margin-21'"),
+        (["check", "kernels:losses", "--case", "margin-21"], "no case 'margin-21'; did you mean 'margin-20' or"),
+        (["check", "kernels:losses", "--case", "masked"], "did you mean 'masked-"),
+        (["check", "kernels:Losses"], "kernels:Losses is a class; name a function, or an instance"),
+        (["check", "kernels:losses", "--all"], "--all is for xpent itself"),
         (["check", "kernels:losses", "--library", "no_such_library"], "no_such_library is not installed"),
         (["check", "kernels:losses", "--signature", "keras"], "signature must be one of"),
         (
@@ -115,11 +122,11 @@ def test_target_of_another_signature_is_checked(capsys):
             "none of the cases rows is of the categ",
         ),
         (["check", "kernels:losses", "--html", "no/such/place.html"], "no such directory"),
-        (["check", "kernels:losses", "--builtins"], "beside xpent"),
-        (["check", "kernels:losses", "--without", "distribution"], "nothing is asked that 'distribution' could take"),
-        (["check", "--without", "distributions"], "--without says something about TARGET"),
-        (["check", "--library", "numpy"], "--library says something about TARGET"),
-        (["check", "--gradient", "kernels:losses"], "--gradient says something about TARGET"),
+        (["check", "kernels:losses", "--builtins"], "--builtins is for xpent itself"),
+        (["check", "kernels:losses", "--without", "distribution"], "did you mean 'distributions'"),
+        (["check", "--without", "distributions"], "--without describes TARGET"),
+        (["check", "--library", "numpy"], "--library describes TARGET"),
+        (["check", "--gradient", "kernels:losses"], "--gradient describes TARGET"),
     ],
 )
 def test_status_is_two_for_wrong_usage(arguments, message, capsys):
@@ -127,38 +134,112 @@ def test_status_is_two_for_wrong_usage(arguments, message, capsys):
         main(arguments)
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "usage: xpent" in error
+    assert error.startswith("usage: xpent check [-h]" if arguments[:1] == ["check"] else "usage: xpent [-h]")
     assert message in error
 
 
-def few_cases():
-    return [case for case in processes.BY_ID.values() if case.id in ("rows", "margin-20")]
+FEW_TASKS = [("rows", "float32"), ("margin-20", "float32")]
 
 
-@in_process
+@in_processes
 def test_implementation_that_cannot_be_made_is_skipped_with_the_reason():
-    report = processes.check_all(["cut-cross-entropy"], tuple(few_cases()), ["float32"], lambda *_: None)
+    report = suite.check_all({KNOWN["cut-cross-entropy"]: FEW_TASKS}, lambda *_: None)
     assert not report.outcomes
     assert report.skipped["cut-cross-entropy"] in ("cut_cross_entropy is not installed", "torch is not installed")
 
 
-@in_process
-def test_process_that_dies_is_told_and_ends_no_other(monkeypatch):
-    monkeypatch.setitem(implementations.KNOWN, "deadly", implementations.Known("tests_deadly", "make", ()))
-    monkeypatch.setattr(implementations.Known, "make", _die_if_deadly(implementations.Known.make))
-    report = processes.check_all(["deadly", OURS], tuple(few_cases()), ["float32"], lambda *_: None)
-    assert report.crashed == {"deadly": "its process ended with status 3 before its first case"}
+@in_processes
+def test_process_that_dies_is_told_and_ends_no_other(tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text("import os\n\ndef make():\n    os._exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    deadly = Known("deadly", "deadly", "make", ())
+    report = suite.check_all({deadly: FEW_TASKS, OURS_KNOWN[OURS]: FEW_TASKS}, lambda *_: None)
+    assert report.crashed == {"deadly": "its process ended at rows[float32] of deadly"}
     assert not report.holds
-    assert [outcome.implementation for outcome in report.outcomes] == [OURS] * 2
+    assert [(outcome.implementation, outcome.case) for outcome in report.outcomes] == [
+        (OURS, "rows"), (OURS, "margin-20"),
+    ]  # fmt: skip
 
 
-def _die_if_deadly(make):
-    return lambda known: os._exit(3) if known.module == "tests_deadly" else make(known)
+def test_implementations_that_compile_the_same_functions_share_processes():
+    jax = [OURS_KNOWN["xpent jax"], OURS_KNOWN["xpent jax autodiff"]]
+    first, second = suite._workers(dict.fromkeys(jax, FEW_TASKS))
+    assert first.jobs == [(known, FEW_TASKS[0]) for known in reversed(jax)]
+    assert second.jobs == [(known, FEW_TASKS[1]) for known in reversed(jax)]
+    alone = suite._workers(dict.fromkeys([OURS_KNOWN["xpent numpy"], OURS_KNOWN["xpent torch"]], FEW_TASKS))
+    assert [worker.names for worker in alone] == [["xpent numpy"], ["xpent torch"]]
+
+
+def selected(monkeypatch, *arguments):
+    """What `xpent check` would run, by implementation, and what it says was left out."""
+    found = {}
+
+    def check_all(selection, progress):  # noqa: ARG001
+        found.update({known.name: tasks for known, tasks in selection.items()})
+        return Report([], dict.fromkeys(found, ""))
+
+    reports = []
+    monkeypatch.setattr(command, "check_all", check_all)
+    monkeypatch.setattr(command.terminal, "print_report", lambda report, **_: reports.append(report))
+    main(["check", *arguments])
+    return found, reports[0].left_out
+
+
+def test_one_dtype_of_each_case_is_checked_on_jax_unless_all_are_asked_for(monkeypatch):
+    found, left_out = selected(monkeypatch)
+    assert {case for case, _ in found["xpent jax"]} == set(BY_ID)
+    assert len(found["xpent jax"]) == len(BY_ID) < len(found[OURS])
+    missing = len(found[OURS]) - len(BY_ID)
+    assert left_out["xpent jax"] == f"{missing} checks in other dtypes than float32, which take long to compile"
+    assert OURS not in left_out
+    for arguments in (["--all"], ["--dtype", "float64"], ["--case", "rows"]):
+        found, left_out = selected(monkeypatch, *arguments)
+        assert found["xpent jax"] == found[OURS]
+        assert not left_out
+
+
+@pytest.mark.library("torch")
+@pytest.mark.parametrize("target", ["torch.nn.functional:cross_entropy", "its_losses:module", "its_losses:function"])
+def test_function_of_torch_without_library_is_told_what_to_add(target, capsys, tmp_path, monkeypatch):
+    (tmp_path / "its_losses.py").write_text(
+        "import torch\nmodule = torch.nn.CrossEntropyLoss()\n"
+        "def function(logits, targets):\n    return torch.nn.functional.cross_entropy(logits, targets)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["check", target, "--signature", "torch", *FEW])
+    assert "add --library torch" in capsys.readouterr().err
+
+
+@pytest.mark.library("torch")
+def test_module_of_torch_claims_the_options_of_its_forward():
+    import torch
+
+    class Smooth(torch.nn.Module):
+        def forward(self, logits, targets, label_smoothing=0.0):
+            return torch.nn.functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+    claims = conformance.target(Smooth(), library="torch").claims("cross_entropy")
+    assert Capability.LABEL_SMOOTHING in claims
+    assert not {Capability.CLASS_WEIGHT, Capability.AXIS, Capability.SUM} & claims
+    claims = conformance.target(torch.nn.CrossEntropyLoss(), library="torch", signature="torch").claims("cross_entropy")
+    assert not {Capability.CLASS_WEIGHT, Capability.IGNORE_INDEX} & claims
+
+
+def test_class_is_no_function():
+    with pytest.raises(TypeError, match="is a class; give a function, or an instance"):
+        conformance.target(Report)
+
+
+def test_all_cases_are_listed(capsys):
+    assert main(["check", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {case.id}: {case.why}\n" in listed for case in ALL)
 
 
 def test_training_that_leaves_the_path_is_found_out(monkeypatch):
     monkeypatch.setattr(digits, "STEPS", 3)
-    digits._reference.cache_clear()
+    digits.reference.cache_clear()
 
     def value_and_grad(logits, targets):
         p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -169,7 +250,7 @@ def test_training_that_leaves_the_path_is_found_out(monkeypatch):
         return value_and_grad(logits, targets)[0]
 
     report = conformance.check(loss, value_and_grad=value_and_grad, cases=["digits"])
-    digits._reference.cache_clear()
+    digits.reference.cache_clear()
     (outcome,) = report.outcomes
     assert outcome.status == "fails"
     assert outcome.errors["loss"] > digits.ALLOWED_UNITS

@@ -16,8 +16,8 @@ from xpent.conformance.dtypes import DTYPES, rounded
 from xpent.conformance.implementation import Implementation
 from xpent.conformance.implementations import KNOWN
 from xpent.conformance.implementations.ours import ByHand
-from xpent.conformance.runner import FAILS, PASS, UNSUPPORTED, judge
 from xpent.conformance.libraries import Unsupported, library
+from xpent.conformance.runner import FAILS, PASS, UNSUPPORTED, judge
 
 ON_STRICT = "xpent array-api-strict"
 

@@ -75,9 +75,10 @@ class ClipsTheLoss(CrossEntropy):
 
 @caught_by(
     "rows",
-    "masked classes, fully masked rows, non-finite rows, all options, axes, block sizes, class weights, confident, "
-    "number of classes, cotangents, forward mode, ignored rows, label dtypes, label smoothing, memory layout, offset, reductions, sample weights, "
-    "soft targets, ties, confident and wrong, unnormalized targets, where, z-loss",
+    "masked classes, fully masked rows, non-finite rows, all options, axes, block sizes, class weights, "
+    "confident, number of classes, cotangents, forward mode, ignored rows, label dtypes, label smoothing, "
+    "memory layout, offset, reductions, sample weights, soft targets, ties, confident and wrong, "
+    "unnormalized targets, where, z-loss",
 )
 class GradientIsOnePercentOff(CrossEntropy):
     """The gradient is 1 % too large."""

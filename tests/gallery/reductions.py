@@ -11,8 +11,8 @@ from gallery.right import CrossEntropy, total
 
 @caught_by(
     "mean-of-rows",
-    "masked classes, all options, axes, block sizes, non-finite rows, class weights, cotangents, ignored rows, label "
-    "smoothing, sample weights, soft targets",
+    "masked classes, all options, axes, block sizes, non-finite rows, class weights, cotangents, ignored rows, "
+    "label smoothing, sample weights, soft targets",
 )
 class GradientOfAMeanIsThatOfASum(CrossEntropy):
     """The gradient of a mean is not divided by the number of rows."""
@@ -41,9 +41,10 @@ class SumIsTheMean(CrossEntropy):
 
 @caught_by(
     "losses-of-rows",
-    "masked classes, fully masked rows, non-finite rows, axes, block sizes, class weights, number of classes, confident, "
-    "cotangents, empty batch, forward mode, ignored rows, label dtypes, label smoothing, memory layout, offset, ordinary, repeatability, "
-    "sample weights, soft targets, ties, confident and wrong, unnormalized targets, where, z-loss",
+    "masked classes, fully masked rows, non-finite rows, axes, block sizes, class weights, number of classes, "
+    "confident, cotangents, empty batch, forward mode, ignored rows, label dtypes, label smoothing, "
+    "memory layout, offset, ordinary, repeatability, sample weights, soft targets, ties, confident and wrong, "
+    "unnormalized targets, where, z-loss",
 )
 class NoReductionIsASum(CrossEntropy):
     """`reduction='none'` returns the sum."""

@@ -9,7 +9,15 @@ from jinja2 import Environment, StrictUndefined
 
 from xpent.conformance.dtypes import DTYPES
 from xpent.conformance.report import (
-    EXPECTED, Report, not_claimed, severity, share_in_words, standing, summary, units, verdict,
+    EXPECTED,
+    Report,
+    not_claimed,
+    severity,
+    share_in_words,
+    standing,
+    summary,
+    units,
+    verdict,
 )  # fmt: skip
 from xpent.conformance.runner import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 

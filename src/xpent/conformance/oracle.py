@@ -5,8 +5,8 @@ floating-point numbers going in, which are exact, and of mpf coming out. The dig
 answer asked for, 1 - p of a class 100 nats ahead at an offset of 1e8, with room for differences beyond them.
 
 This is also where it is decided what must come of rows that the formulas leave open: softmax, log_softmax, loss and
-gradients are NaN where a row is fully masked or holds NaN or +inf, and logsumexp is then -inf, NaN or +inf; `CrossEntropy`
-has the rules for masked targets, labels out of range and rows that are not counted.
+gradients are NaN where a row is fully masked or holds NaN or +inf, and logsumexp is then -inf, NaN or +inf.
+`CrossEntropy` has the rules for masked targets, labels out of range and rows that are not counted.
 """
 
 from __future__ import annotations

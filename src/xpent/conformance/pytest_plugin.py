@@ -11,6 +11,7 @@ from xpent.conformance.dtypes import DTYPES
 from xpent.conformance.implementation import Implementation
 from xpent.conformance.runner import UNSUPPORTED, as_implementation, check_dtypes, check_expected, judge, select
 
+
 def parametrize(
     function: Callable[..., Any] | Implementation,
     /,
@@ -81,4 +82,3 @@ def _assert_right(implementation: Implementation, case: Case, dtype: str) -> Non
         pytest.skip(outcome.message)
     if outcome.is_wrong:
         raise AssertionError(f"{outcome.message}\n{outcome.why}\n\n{outcome.reproduction}")
-

@@ -164,8 +164,7 @@ def _workers(selection: Mapping[Known, Collection[Task]]) -> list[_Worker]:
     for group in groups.values():
         cases = list(dict.fromkeys(case for tasks in group.values() for case, _ in tasks))
         for part in (cases[i :: len(group)] for i in range(len(group))):
-            by_case = {case: [(known, task) for known in group for task in group[known] if task[0] == case] for case in part}
-            jobs = [job for some in by_case.values() for job in some]
+            jobs = [(known, task) for case in part for known in group for task in group[known] if task[0] == case]
             workers += [_Worker(jobs)] if jobs else []
     return workers
 

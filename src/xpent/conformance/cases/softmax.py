@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from xpent.conformance.case import Capability, Case
-from xpent.conformance.inputs import INF, NAN, X, logits, replaced, with_margins
 from xpent.conformance.dtypes import DTYPES
+from xpent.conformance.inputs import INF, NAN, X, logits, replaced, with_margins
 
 _x3 = logits(2, 5, 4)
 _IS_MASKED = np.arange(5) == np.arange(8)[:, None] % 5  # one class of each row

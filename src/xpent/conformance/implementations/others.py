@@ -100,7 +100,10 @@ def scikit_learn_array_api() -> Implementation:
 
 
 _OPTAX_LACKS = {**signatures.LACKS["optax"], Capability.BATCH_INVARIANCE: "does not promise them"}
-_OPTAX_SOFT_LACKS = {Capability.INDICES: "takes distributions", Capability.INTEGER_DISTRIBUTIONS: "takes distributions of floats"}
+_OPTAX_SOFT_LACKS = {
+    Capability.INDICES: "takes distributions",
+    Capability.INTEGER_DISTRIBUTIONS: "takes distributions of floats",
+}
 
 
 def _optax(name: str, function: str, lacks: dict[Capability, str]) -> Implementation:
@@ -123,7 +126,10 @@ def _optax(name: str, function: str, lacks: dict[Capability, str]) -> Implementa
 
 def optax_integer() -> Implementation:
     """``optax.losses.softmax_cross_entropy_with_integer_labels``."""
-    lacks = {Capability.DISTRIBUTIONS: "takes labels", Capability.UINT64_LABELS: "takes labels of at most 32 unsigned bits"}
+    lacks = {
+        Capability.DISTRIBUTIONS: "takes labels",
+        Capability.UINT64_LABELS: "takes labels of at most 32 unsigned bits",
+    }
     return _optax("optax integer", "softmax_cross_entropy_with_integer_labels", lacks)
 
 

@@ -138,7 +138,11 @@ def liger() -> Implementation:
         )  # fmt: skip
 
     functions = {"cross_entropy": signatures.torch(liger_cross_entropy), "linear_cross_entropy": linear_cross_entropy}
-    lacks = {**_KERNELS_LACK, Capability.SEVERAL_BATCH_AXES: "takes rows (N, C)", Capability.ONE_ROW: "takes rows (N, C)"}
+    lacks = {
+        **_KERNELS_LACK,
+        Capability.SEVERAL_BATCH_AXES: "takes rows (N, C)",
+        Capability.ONE_ROW: "takes rows (N, C)",
+    }
     dtypes = ("float32", "float16", "bfloat16")
     return Implementation("liger", library("torch", "cuda"), functions, lacks, _KERNELS_EXCLUDE, dtypes)
 

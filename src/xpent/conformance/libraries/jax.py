@@ -82,7 +82,9 @@ def _plain(function: Function, arrays: Arrays, options: Options, *_: Any) -> Any
     return function(*arrays, **options)
 
 
-def _jax_vjp(function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any) -> tuple[Any, Any]:
+def _jax_vjp(
+    function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any
+) -> tuple[Any, Any]:
     value, pullback = jax.vjp(*of_one(function, arrays, options, argument))
     return value, pullback(jax.numpy.ones_like(value) if cotangent is None else cotangent.astype(value.dtype))[0]
 
