@@ -57,7 +57,8 @@ def print_report(report: Report, console: Console | None = None, *, hints: Itera
     _say(console, "\n", ("Conformance of cross-entropy", "bold"), f", {report.date}, {report.machine}")
     _say(console, f"{', '.join(versions)}\n{LEGEND}")
     table = _matrix(report)
-    console.print(table if console.measure(table).minimum <= console.width else _list(report))
+    fits = console.measure(table, options=console.options.update(width=10_000)).minimum <= console.width
+    console.print(table if fits else _list(report))
     notes = ((o.implementation, f"{o.case}: {o.message}") for o in report.outcomes if o.status == PASS and o.message)
     for note, names in _grouped(notes):
         _say(console, (f"{names}: {note}", "dim"))
