@@ -1,8 +1,11 @@
 """xpent passes every case of its own conformance suite, and the suite says what it must."""
 
+import ast
 import json
 import warnings
 from dataclasses import fields
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +97,28 @@ def test_corpus_names_each_case_once_and_says_why_it_exists():
         assert case.why.endswith(".")
         assert case.dtypes
         assert case.id == case.id.lower().replace(" ", "-") or "-C" in case.id or "Fortran" in case.id
+
+
+def imports_within(package, file):
+    """The modules of a package that a file imports, at its head or within functions."""
+    modules = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")}
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("xpent.conformance"):
+            base = node.module.removeprefix("xpent.conformance").removeprefix(".").replace(".", "/")
+            for alias in node.names:
+                own = f"{base}/{alias.name}".strip("/")
+                names = (own, f"{own}/__init__", base, f"{base}/__init__".strip("/"))
+                yield next(name for name in names if name in modules)
+
+
+def test_no_module_imports_another_in_a_circle():
+    package = Path(conformance.__file__).parent
+    graph = {
+        file.relative_to(package).with_suffix("").as_posix(): set(imports_within(package, file))
+        for file in package.rglob("*.py")
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph) > 20
+    assert not any(name.startswith("cases") for name in graph["checks"] | graph["trial"] | graph["expected"])
 
 
 def is_plain(value):
@@ -332,7 +357,6 @@ def pytester_free_run(tmp_path):
     import subprocess
     import sys
     import textwrap
-    from pathlib import Path
 
     def run(source):
         (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
