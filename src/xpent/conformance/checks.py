@@ -106,8 +106,8 @@ def _worst(
     at = np.unravel_index(int(np.argmax(np.nan_to_num(shares, nan=math.inf, posinf=math.inf))), answer.shape)
     place = f"[{', '.join(map(str, at))}]" if at else ""
     exact, error = float(right.exact[at]), float(units[at])
-    digits = 17 if dtype == "float64" else 9
-    text = f"{quantity}{place} is {float(answer[at]):.{digits}g} instead of {exact:.{digits}g}"
+    precision = 17 if dtype == "float64" else 9
+    text = f"{quantity}{place} is {float(answer[at]):.{precision}g} instead of {exact:.{precision}g}"
     if math.isfinite(error):
         text += f", an error of {error:.2g} u where {float(right.allowed(dtype)[at]):.2g} u are allowed"
     is_finite = math.isfinite(exact), math.isfinite(float(answer[at]))

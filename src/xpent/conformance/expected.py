@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,10 +18,8 @@ from xpent.conformance.case import QUANTITIES, Case
 from xpent.conformance.dtypes import EPSILON, SMALLEST, Numbers
 from xpent.conformance.oracle import Exact
 
-Key = tuple[Case, str, str, str | None]  # case, dtype, quantity and reduction
-
 _SOFTMAX = {"softmax": oracle.softmax, "log_softmax": oracle.log_softmax, "logsumexp": oracle.logsumexp}
-_known: dict[Key, Expected] = {}
+_known: dict[tuple[Case, str, str, str | None], Expected] = {}
 
 
 @dataclass(frozen=True)
@@ -66,9 +63,9 @@ def expected(case: Case, dtype: str, quantity: str, reduction: str | None) -> Ex
     return _known[key]
 
 
-def remember(answers: Mapping[Key, Expected]) -> None:
-    """Take answers that another process has computed."""
-    _known.update(answers)
+def remember(case: Case, dtype: str, quantity: str, reduction: str | None, answer: Expected) -> None:
+    """Take an answer that another process has computed, for a dtype that is `Case.exact_dtype` of itself."""
+    _known[case, dtype, quantity, reduction] = answer
 
 
 class Layout:

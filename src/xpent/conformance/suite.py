@@ -175,7 +175,9 @@ def _processes(count: int, *start: Any) -> ProcessPoolExecutor:
 
 
 def _receive(answers: Answers) -> None:
-    remember({(BY_ID[case], *rest): answer for (case, *rest), answer in answers.items()})
+    """Remember exact answers that another process has computed."""
+    for (case, dtype, quantity, reduction), answer in answers.items():
+        remember(BY_ID[case], dtype, quantity, reduction, answer)
 
 
 def _work(known: Known, task: Task) -> tuple[str, Outcome]:
