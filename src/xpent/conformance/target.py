@@ -141,7 +141,7 @@ def load(path: str) -> Callable[..., Any]:
 
 def _source(name: str, function: Callable[..., Any], signature: str) -> list[str]:
     module, own_name = getattr(function, "__module__", "__main__"), getattr(function, "__name__", "function")
-    lines = [f"from {module} import {own_name} as {name}"]
+    lines = [f"from {module} import {own_name}" + (f" as {name}" if own_name != name else "")]
     if getattr(sys.modules.get(module), own_name, None) is not function:
         lines = [f"# {name} is the function that was checked, {function!r}"]
     if signature != "xpent":
