@@ -87,7 +87,7 @@ def _compare(verdict: Verdict, trial: Trial, quantity: str, answer: Numbers) -> 
     if answer.shape != right.exact.shape:
         verdict.wrong.append((SHAPE, f"{quantity} has the shape {answer.shape} instead of {right.exact.shape}"))
         return
-    units, shares = right.errors(answer, trial.dtype)
+    units, shares = right.errors(answer, trial.dtype, accepts_nan=trial.implementation.masked_rows_are_nan)
     verdict.errors[quantity] = _largest(units)
     share = _largest(shares)
     verdict.share = max(verdict.share, share)

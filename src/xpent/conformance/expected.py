@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -30,6 +30,7 @@ class Expected:
     rest: Numbers  # what rounding to float64 took off
     scale: Numbers
     units: Numbers
+    may_be_nan: Numbers | bool = False  # entries of fully masked rows, where other implementations may answer NaN
 
     @classmethod
     def of(cls, exact: Exact, scale: Exact, units: Numbers) -> Expected:
@@ -39,9 +40,10 @@ class Expected:
         parts = (near, rest, scale, np.broadcast_to(units, near.shape))
         return cls(*(np.asarray(part, dtype=np.float64) for part in parts))
 
-    def errors(self, answer: Numbers, dtype: str) -> tuple[Numbers, Numbers]:
+    def errors(self, answer: Numbers, dtype: str, *, accepts_nan: bool = False) -> tuple[Numbers, Numbers]:
         """Errors in units of u, and as shares of what is allowed; NaN where NaN or infinity is not where it belongs."""
-        is_same = (answer == self.exact) | (np.isnan(answer) & np.isnan(self.exact))
+        may_be_nan = np.isnan(self.exact) | (accepts_nan & np.asarray(self.may_be_nan))
+        is_same = (answer == self.exact) | (np.isnan(answer) & may_be_nan)
         is_finite = np.isfinite(self.exact) & np.isfinite(answer)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             difference = abs((answer - self.exact) - self.rest)
@@ -113,11 +115,14 @@ def _of_sum(units: Numbers) -> Numbers:
     return np.asarray(np.max(units, initial=4.0) + math.log2(max(len(units), 1)))
 
 
-def _of_losses(losses: Exact, scale: Any, units: Numbers, batch: tuple[int, ...], reduction: str | None) -> Expected:
-    """One number, or one for each row."""
+def _of_losses(
+    losses: Exact, scale: Any, units: Numbers, is_masked: Numbers, batch: tuple[int, ...], reduction: str | None
+) -> Expected:
+    """One number, or one for each row, of rows of which some are fully masked."""
     if reduction != "none":
-        return Expected.of(losses, scale, _of_sum(units))
-    return Expected.of(losses.reshape(batch), scale.reshape(batch), units.reshape(batch))
+        return replace(Expected.of(losses, scale, _of_sum(units)), may_be_nan=bool(np.any(is_masked)))
+    parts = Expected.of(losses.reshape(batch), scale.reshape(batch), units.reshape(batch))
+    return replace(parts, may_be_nan=is_masked.reshape(batch))
 
 
 def _of_loss(case: Case, dtype: str, quantity: str, reduction: str | None) -> Expected:
@@ -156,14 +161,15 @@ def _of_cross_entropy(case: Case, dtype: str, quantity: str, reduction: str | No
         reduction = "sum"
     layout, of_logits, units = _in_rows(case, dtype, reduction)
     answer = _answer(case, dtype, reduction)
+    is_masked = oracle.is_fully_masked(answer.x)
     if kind == "value":
-        return _of_losses(answer.loss, answer.loss_scale, units, layout.batch, reduction)
+        return _of_losses(answer.loss, answer.loss_scale, units, is_masked, layout.batch, reduction)
     x, v = (layout.rows(array) for array in (case.arrays_in(dtype)[0], case.tangent_in(dtype)))
     size = abs(oracle.exact(v))
     if kind == "jvp":
         losses = oracle.derivative_along(lambda x: of_logits(x).loss, x, v)
         scale = np.sum(answer.gradient_scale * size, axis=-1 if reduction == "none" else None)
-        return _of_losses(losses, scale, units + 10, layout.batch, reduction)
+        return _of_losses(losses, scale, units + 10, is_masked, layout.batch, reduction)
     if kind == "hvp":
         p = oracle.softmax(np.where(of_logits.keywords.get("where", True), x, -np.inf))
         scale = answer.curvature * p * (size + oracle.row_sum(p * size))
@@ -172,7 +178,8 @@ def _of_cross_entropy(case: Case, dtype: str, quantity: str, reduction: str | No
         exact, scale = answer.gradient, answer.gradient_scale
     else:
         exact, scale = answer.gradient_of_targets, answer.gradient_of_targets_scale
-    return Expected.of(*map(layout.whole, (exact, scale, np.broadcast_to(units, x.shape))))
+    entries = Expected.of(*map(layout.whole, (exact, scale, np.broadcast_to(units, x.shape))))
+    return replace(entries, may_be_nan=layout.whole(np.broadcast_to(is_masked, x.shape)))
 
 
 def _of_linear(case: Case, dtype: str, quantity: str, reduction: str | None) -> Expected:
@@ -189,7 +196,7 @@ def _of_linear(case: Case, dtype: str, quantity: str, reduction: str | None) -> 
     # a capped logit is off by a few u of itself
     units = _units(near, targets, options) + (0 if softcap is None else 4 + 2 * np.max(abs(near)))
     if quantity == "value":
-        return _of_losses(answer.loss, answer.loss_scale, units, batch, reduction)
+        return _of_losses(answer.loss, answer.loss_scale, units, oracle.is_fully_masked(near), batch, reduction)
     inner, scale = answer.gradient * slope, answer.gradient_scale * slope
     x = np.where(np.any(scale != 0, axis=-1, keepdims=True), oracle.exact(x), 0)  # NaN in rows that are not counted
     weight = oracle.exact(weight)
@@ -209,7 +216,9 @@ def _of_softmax(case: Case, dtype: str, quantity: str) -> Expected:
     x = layout.rows(np.where(options.get("where", True), x, -np.inf))
     v, g = oracle.exact(layout.rows(case.tangent_in(dtype))), case.cotangent_in(dtype)
     p, once, twice = oracle.softmax(x), 4 + _spread(x), 2 * (4 + 2 * _spread(x))
-    total, is_sum = oracle.row_sum, case.function == "logsumexp"
+    total, is_sum, is_masked = oracle.row_sum, case.function == "logsumexp", oracle.is_fully_masked(x)
+    if is_sum and kind == "value":  # every library answers -inf
+        is_masked = np.zeros_like(is_masked)
     parts: Any
     if kind == "value":
         exact, highest = _SOFTMAX[case.function](x), np.max(oracle.exact(x), axis=-1, keepdims=True)
@@ -227,5 +236,7 @@ def _of_softmax(case: Case, dtype: str, quantity: str) -> Expected:
             "logsumexp": lambda: (g * p, abs(g * p), 1 + once),
         }[case.function]()
     if is_sum and kind != "vjp":
-        return Expected.of(*(np.reshape(part, layout.batch) for part in parts))
-    return Expected.of(*(layout.whole(np.broadcast_to(part, x.shape)) for part in parts))
+        found = Expected.of(*(np.reshape(part, layout.batch) for part in parts))
+        return replace(found, may_be_nan=np.reshape(is_masked, layout.batch))
+    found = Expected.of(*(layout.whole(np.broadcast_to(part, x.shape)) for part in parts))
+    return replace(found, may_be_nan=layout.whole(np.broadcast_to(is_masked, x.shape)))

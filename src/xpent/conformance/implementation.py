@@ -37,6 +37,8 @@ class Implementation:
         Lines of Python that bind a function to its name, by name; they begin what reproduces a failure.
     packages : tuple of str
         The distributions it comes from, for a report; the library's if there are none.
+    masked_rows_are_nan : bool
+        Whether NaN is accepted for a fully masked row, too, which is what the textbook formula gives.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Implementation:
     derivatives: Any = None
     source: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
+    masked_rows_are_nan: bool = True
 
     @property
     def versions(self) -> str:

@@ -4,9 +4,10 @@ Nothing here is stable or fast, and nothing is shared with the implementation it
 floating-point numbers going in, which are exact, and of mpf coming out. The digits are twice those of the smallest
 answer asked for, 1 - p of a class 100 nats ahead at an offset of 1e8, with room for differences beyond them.
 
-This is also where it is decided what must come of rows that the formulas leave open: softmax, log_softmax, loss and
-gradients are NaN where a row is fully masked or holds NaN or +inf, and logsumexp is then -inf, NaN or +inf.
-`CrossEntropy` has the rules for masked targets, labels out of range and rows that are not counted.
+This is also where it is decided what must come of rows that the formulas leave open. Softmax of a fully masked row is
+0, and log_softmax and logsumexp are -inf. softmax, log_softmax, loss and gradients are NaN where a row holds NaN or
++inf, and logsumexp is then NaN or +inf. `CrossEntropy` has the rules for masked targets, labels out of range and rows
+that are not counted.
 """
 
 from __future__ import annotations
@@ -50,10 +51,22 @@ def derivative_along(function: Callable[[Exact], Exact], x: Numbers, v: Numbers)
     return np.asarray((above - below) / (2 * step), dtype=object)
 
 
+def is_fully_masked(x: Numbers) -> NDArray[np.bool_]:
+    """Whether all classes of each row are masked, (..., 1)."""
+    return np.asarray(np.all(x == -np.inf, axis=-1, keepdims=True))
+
+
+def _shifted(x: Exact) -> tuple[Exact, Exact, Exact]:
+    """The maximum of each row, 0 if it is fully masked, the exponentials of what lies below it, and their sum."""
+    shift = np.where(is_fully_masked(x), _context.zero, np.max(x, axis=-1, keepdims=True))
+    terms = _exp(x - shift)
+    return shift, terms, row_sum(terms)
+
+
 def _log_sum(x: Numbers) -> Exact:
-    """log(sum(exp(x))), (..., 1); NaN where the largest logit is infinite."""
-    shift = np.max(exact(x), axis=-1, keepdims=True)
-    result: Exact = shift + _log(row_sum(_exp(exact(x) - shift)))
+    """log(sum(exp(x))), (..., 1); NaN where the largest logit is +inf."""
+    shift, _, total = _shifted(exact(x))
+    result: Exact = shift + _log(total)
     return result
 
 
@@ -64,23 +77,23 @@ def logsumexp(x: Numbers) -> Exact:
 
 
 def softmax(x: Numbers) -> Exact:
-    """exp(x) / sum(exp(x))."""
-    terms = _exp(exact(x) - np.max(exact(x), axis=-1, keepdims=True))
-    result: Exact = terms / row_sum(terms)
+    """exp(x) / sum(exp(x)); 0 in a fully masked row."""
+    _, terms, total = _shifted(exact(x))
+    result: Exact = terms / np.where(total == 0, _context.one, total)
     return result
 
 
 def log_softmax(x: Numbers) -> Exact:
-    """x - log(sum(exp(x)))."""
-    result: Exact = exact(x) - _log_sum(x)
+    """x - log(sum(exp(x))); -inf in a fully masked row."""
+    result: Exact = np.where(is_fully_masked(x), -_context.inf, exact(x) - _log_sum(x))
     return result
 
 
 class CrossEntropy:
     """Cross-entropy -sum_j q_j w_j log p_j + z lse^2 of (N, C) logits and its gradients, all times a cotangent.
 
-    A row that is fully masked or holds NaN or +inf, or a label outside [0, C), is NaN, unless its weight is 0. Where
-    the target is masked the loss is +inf.
+    A row that holds NaN or +inf, or a label outside [0, C), is NaN, unless its weight is 0. Where the target is masked
+    the loss is +inf. In a fully masked row p is 0, and no class takes the share that label smoothing spreads.
     A scale is the sum of the absolute values of the terms that are added up. Where all of a row's target is one class,
     its gradient is one term: nothing can cancel.
     """
@@ -121,7 +134,8 @@ class CrossEntropy:
         q = weighted
         if label_smoothing:
             unmasked = exact(x != -_context.inf)
-            q = (one - eps) * raw + eps * unmasked / row_sum(unmasked)
+            count = row_sum(unmasked)
+            q = (one - eps) * raw + eps * unmasked / np.where(count == zero, one, count)
             q = q if w is None else q * w
         row_weight = s if w is None else s * row_sum(weighted)
         if normalizer is not None:
@@ -141,22 +155,21 @@ class CrossEntropy:
 
     @functools.cached_property
     def _terms(self) -> tuple[Exact, Exact, Exact]:
-        """The maximum of each row, the exponentials of what lies below it, and their sum."""
-        largest = np.max(self.x, axis=-1, keepdims=True)
-        terms = _exp(self.x - largest)
-        return largest, terms, row_sum(terms)
+        """The shift of each row, the exponentials of what lies below it, and their sum, 1 of a fully masked row."""
+        shift, terms, total = _shifted(self.x)
+        return shift, terms, np.where(is_fully_masked(self.x), _context.one, total)
 
     @functools.cached_property
     def lse(self) -> Exact:
-        """log(sum(exp(x)))."""
-        largest, _, total = self._terms
-        return np.asarray(largest + _log(total), dtype=object)
+        """log(sum(exp(x))); 0 of a fully masked row, whose loss is infinite whatever it is."""
+        shift, _, total = self._terms
+        return np.asarray(shift + _log(total), dtype=object)
 
     @functools.cached_property
     def lse_scale(self) -> Exact:
         """|m| + (lse - m)."""
-        largest, _, total = self._terms
-        return np.asarray(abs(largest) + _log(total), dtype=object)
+        shift, _, total = self._terms
+        return np.asarray(abs(shift) + _log(total), dtype=object)
 
     @functools.cached_property
     def p(self) -> Exact:

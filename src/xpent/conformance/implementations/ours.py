@@ -82,7 +82,14 @@ _SOURCE = {name: f"import xpent\nfrom xpent import {name}" for name in FUNCTIONS
 def _on(name: str, library: Library, lacks: dict[Capability, str], *, by_hand: bool = True) -> Implementation:
     derivatives = ByHand(library) if by_hand else None
     return Implementation(
-        name, library, FUNCTIONS, lacks, derivatives=derivatives, source=_SOURCE, packages=("xpent", library.name)
+        name,
+        library,
+        FUNCTIONS,
+        lacks,
+        derivatives=derivatives,
+        source=_SOURCE,
+        packages=("xpent", library.name),
+        masked_rows_are_nan=False,
     )
 
 
