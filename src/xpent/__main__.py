@@ -1,4 +1,4 @@
-"""The command line: `xpent check` and `xpent bench`."""
+"""The command line: `xpent check`, `xpent vectors` and `xpent bench`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"xpent {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_check(commands)
+    _add_vectors(commands)
     _add_bench(commands)
     return parser
 
@@ -70,6 +71,21 @@ def _add_check(commands: Any) -> None:
     answer = check.add_argument_group("the report")
     answer.add_argument("--json", action="store_true", help="print JSON for machines")
     answer.add_argument("--html", metavar="FILE", help="write one self-contained HTML file as well")
+
+
+def _add_vectors(commands: Any) -> None:
+    vectors = commands.add_parser(
+        "vectors",
+        help="write the cases of the conformance suite as JSON, for losses in any language",
+        description="Write the cases of the conformance suite with their exact values and the errors allowed: one JSON "
+        "file for each function, and the JSON schema of these files.",
+    )
+    vectors.set_defaults(parser=vectors, module="xpent.conformance.vectors", extra="conformance")
+    vectors.add_argument("directory", metavar="DIR", help="where to write; it is made if it does not exist")
+    vectors.add_argument(
+        "--max-size", type=int, default=10_000, metavar="N",
+        help="leave out cases with more than N numbers in their inputs; default: 10000",
+    )  # fmt: skip
 
 
 def _add_bench(commands: Any) -> None:

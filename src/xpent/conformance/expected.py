@@ -52,8 +52,13 @@ class Expected:
             return units, units / self.allowed(dtype)
 
     def allowed(self, dtype: str) -> Numbers:
-        """How many units an error may have; never more than an eighth of the answer, as few digits as the dtype has."""
-        return np.minimum(self.units, 0.125 / (EPSILON[dtype] / 2))
+        """How many units an error may have."""
+        return np.minimum(self.units, most_units(dtype))
+
+
+def most_units(dtype: str) -> float:
+    """How many units any error may have at most: an eighth of the answer, as few digits as the dtype has."""
+    return 0.125 / (EPSILON[dtype] / 2)
 
 
 def expected(case: Case, dtype: str, quantity: str, reduction: str | None) -> Expected:
