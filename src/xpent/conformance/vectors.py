@@ -51,7 +51,9 @@ def _write(directory: Path, max_size: int) -> int:
                   f"{len(vectors['leftOut'])} cases left out")  # fmt: skip
     sizes = [_size(case) for case in ALL if case.check == "answers" and _size(case) > max_size]
     if sizes:
-        print(f"{len(sizes)} of the cases left out have more than {max_size} numbers: --max-size {max(sizes)} writes all")
+        print(
+            f"{len(sizes)} of the cases left out have more than {max_size} numbers: --max-size {max(sizes)} writes all"
+        )
     return 0
 
 
@@ -87,7 +89,11 @@ def _size(case: Case) -> int:
 
 def _bounds(dtype: str) -> dict[str, Json]:
     """What the errors that are allowed in a dtype have in common."""
-    return {"u": number(EPSILON[dtype] / 2), "mostUnits": number(most_units(dtype)), "smallest": number(SMALLEST[dtype])}
+    return {
+        "u": number(EPSILON[dtype] / 2),
+        "mostUnits": number(most_units(dtype)),
+        "smallest": number(SMALLEST[dtype]),
+    }
 
 
 def _groups(case: Case) -> list[list[str]]:
