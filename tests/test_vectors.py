@@ -24,6 +24,7 @@ from xpent.conformance.expected import expected
 
 pytestmark = pytest.mark.library("numpy")
 EXAMPLES = Path(__file__).parent.parent / "examples"
+DOCUMENTATION = EXAMPLES.parent / "docs" / "vectors.md"
 MAX_SIZE = 300  # numbers in a case; exact values of larger ones take long
 CASES = [case for case in ALL if case.check == "answers" and sum(x.size for x in case.arrays) <= MAX_SIZE]
 IN_EVERY_DTYPE = [pytest.param(case, dtype, id=f"{case.id}[{dtype}]") for case in CASES for dtype in case.dtypes]
@@ -141,6 +142,12 @@ def test_files_are_the_same_in_every_process(directory, tmp_path):
     assert names == sorted([*(f"{function}.json" for function in vectors.FUNCTIONS), vectors.SCHEMA])
     for name in names:
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+
+
+def test_example_of_the_documentation_is_a_test(tests):
+    (text,) = re.findall(r"```json\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    example = json.loads(text)
+    assert example == tests[example["id"], "float64"]
 
 
 @of_every_function
