@@ -211,7 +211,8 @@ def test_size_that_no_case_can_have_is_rejected(size, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
-IN_PYTHON = pytest.param([sys.executable, "-I", str(EXAMPLES / "vectors.py")], id="python")
+WITHOUT_PACKAGES = ["-I", "-S"]
+IN_PYTHON = pytest.param([sys.executable, *WITHOUT_PACKAGES, str(EXAMPLES / "vectors.py")], id="python")
 IN_JAVASCRIPT = pytest.param(
     ["node", str(EXAMPLES / "vectors.mjs")], id="javascript",
     marks=pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
