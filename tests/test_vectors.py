@@ -103,8 +103,10 @@ def test_exact_values_and_allowed_errors_are_those_of_the_suite(case, dtype, tes
         parts = {
             name: np.asarray(list(map(float.fromhex, part))).reshape(written["shape"])
             for name, part in written.items()
-            if name != "shape"
+            if name not in ("shape", "mayBeNaN")
         }
+        may_be_nan = np.reshape(written.get("mayBeNaN", np.zeros(written["shape"], bool)), written["shape"])
+        assert np.array_equal(may_be_nan, np.broadcast_to(right.may_be_nan, right.exact.shape))
         exact, units, rest = parts["exact"], parts["units"], parts.get("rest", np.zeros(written["shape"]))
         assert bits(exact) == bits(right.exact)
         if "float64" in test["dtypes"]:
@@ -177,6 +179,7 @@ def schema(directory):
         (("tests", 0, "inputs", "logits", "data"), ["0.5"]),
         (("tests", 0, "inputs", "targets", "data"), ["0x1p+0"]),
         (("tests", 0, "expected", "gradient", "bound"), "0x1p+0"),
+        (("tests", 0, "expected", "value", "mayBeNaN"), ["nan"]),
         (("tests", 0, "expected", "hessian"), {"shape": [], "exact": ["0x0p+0"], "units": ["0x0p+0"]}),
     ],
 )

@@ -159,7 +159,10 @@ def _expected(answer: Expected, dtypes: list[str]) -> dict[str, Json]:
         parts["rest"] = answer.rest
     if not np.array_equal(scale[np.isfinite(size)], size[np.isfinite(size)]):
         parts["scale"] = scale
-    return {"shape": list(answer.exact.shape), **{name: list(map(number, x.ravel())) for name, x in parts.items()}}
+    numbers = {name: list(map(number, x.ravel())) for name, x in parts.items()}
+    may_be_nan = np.broadcast_to(answer.may_be_nan, answer.exact.shape)
+    others = {"mayBeNaN": may_be_nan.ravel().tolist()} if np.any(may_be_nan) else {}
+    return {"shape": list(answer.exact.shape), **numbers, **others}
 
 
 def to_text(value: Json, indent: str = "") -> str:
