@@ -9,7 +9,7 @@ for _needed in ("jinja2", "mpmath", "numpy", "rich"):
 from xpent.conformance.implementation import Implementation  # noqa: E402
 from xpent.conformance.implementations import implementation  # noqa: E402
 from xpent.conformance.libraries import Unsupported  # noqa: E402
-from xpent.conformance.pytest_plugin import parametrize  # noqa: E402
+from xpent.conformance.pytest_checks import parametrize  # noqa: E402
 from xpent.conformance.report import Report  # noqa: E402
 from xpent.conformance.suite import check  # noqa: E402 - after what they need
 from xpent.conformance.target import target  # noqa: E402

@@ -1,84 +1,112 @@
-"""Checks as tests of pytest: one test for each case and dtype."""
+"""What pytest collects where ``--xpent`` names a function: one item for each case and dtype."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection, Mapping
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from xpent.conformance.case import Case
+import pytest
+
 from xpent.conformance.dtypes import DTYPES
-from xpent.conformance.implementation import Implementation
-from xpent.conformance.runner import UNSUPPORTED, as_implementation, check_dtypes, check_expected, judge, select
+from xpent.conformance.named import named
+from xpent.conformance.pytest_checks import Check, checks_of
+from xpent.conformance.runner import read_expected
+from xpent.conformance.target import nearest
+
+PREFIX = "xpent::"  # of the ids of tests
+ABOUT_FUNCTION = ("library", "device", "signature", "computes", "gradient", "without")
 
 
-def parametrize(
-    function: Callable[..., Any] | Implementation,
-    /,
-    *,
-    dtypes: Collection[str] = DTYPES,
-    categories: Collection[str] = (),
-    cases: Collection[str] = (),
-    expected_failures: Mapping[str, str] | None = None,
-    **how: Any,
-) -> Any:
-    """Make a test of pytest run what `check` runs, one case at a time.
-
-    The test takes ``check`` and calls it; a case that is not claimed is not a test. Expected failures are strict.
+class Plugin:
+    """The hooks of a run with ``--xpent``.
 
     Parameters
     ----------
-    function, dtypes, categories, cases, expected_failures, **how : see `check`
-        What to run.
-
-    Returns
-    -------
-    decorator
-
-    Raises
-    ------
-    ValueError
-        If a dtype, category, case or expected failure does not exist.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpent import conformance
-    >>> def loss(logits, targets):
-    ...     return np.log(np.exp(logits).sum(-1)).mean() - np.take_along_axis(logits, targets[:, None], -1).mean()
-    >>> @conformance.parametrize(loss, categories=["ordinary"], expected_failures={"one-row": "takes a batch"})
-    ... def test_conformance(check):
-    ...     check()
+    root : Path
+        The root directory of pytest; modules are imported from it, too.
+    folder : Path
+        What the path of the file of expected failures is relative to.
+    options : mapping
+        What the command line or the configuration says, by the names of the options; empty where nothing is said.
+    names : sequence of str
+        Ids of the tests that are asked for, with or without their dtypes; all, if there are none.
     """
-    import pytest
 
-    implementation, expected = as_implementation(function, how), expected_failures or {}
-    selected = select(categories, cases)
-    check_expected(expected, implementation, selected)
-    check_dtypes(dtypes)
+    def __init__(self, root: Path, folder: Path, options: Mapping[str, Any], names: Sequence[str]) -> None:
+        sys.path.insert(0, str(root))
+        try:
+            self.checks = self._checks(folder, options, names)
+        except Exception as error:  # a module of the user's may raise anything when it is imported
+            text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            raise pytest.UsageError(f"--xpent {options['xpent']}: {text}") from error
 
-    def parameter(case: Case, dtype: str) -> Any:
-        reason = expected.get(f"{case.id}[{dtype}]", expected.get(case.id))
-        marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError)]
-        return pytest.param(
-            functools.partial(_assert_right, implementation, case, dtype), id=f"{case.id}-{dtype}", marks=marks
+    def _checks(self, folder: Path, options: Mapping[str, Any], names: Sequence[str]) -> list[Check]:
+        file = options["xpent-expected-failures"]
+        self.implementation = named(
+            options["xpent"], **{name: options[f"xpent-{name}"] or None for name in ABOUT_FUNCTION}
         )
+        checks = checks_of(
+            self.implementation,
+            options["xpent-dtype"] or DTYPES,
+            options["xpent-category"],
+            options["xpent-case"],
+            read_expected(folder / file) if file else {},
+        )
+        asked = {name.removeprefix(PREFIX) for name in names}
+        known = {"", *(check.case.id for check in checks), *(check.name for check in checks)}
+        for name in asked - known:
+            raise ValueError(f"there is no test {PREFIX}{name}{nearest(name, sorted(known))}")
+        return [check for check in checks if not asked or asked & {"", check.case.id, check.name}]
 
-    asked = [
-        parameter(case, dtype)
-        for case in selected
-        for dtype in case.dtypes
-        if dtype in dtypes and implementation.reason_against(case, dtype) is None
-    ]
-    return pytest.mark.parametrize("check", asked)
+    def pytest_report_header(self) -> str:
+        """What is checked."""
+        return f"xpent: {self.implementation.name} on {self.implementation.versions}"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Add the checks to what the session collects."""
+        report = yield
+        if isinstance(collector, pytest.Session) and report.passed:
+            report.result.append(Checks.from_parent(collector, name="xpent", nodeid="xpent", checks=self.checks))
+        return report
 
 
-def _assert_right(implementation: Implementation, case: Case, dtype: str) -> None:
-    import pytest
+class Checks(pytest.Collector):
+    """All checks of a function."""
 
-    __tracebackhide__ = True
-    outcome = judge(implementation, case, dtype)
-    if outcome.status == UNSUPPORTED:
-        pytest.skip(outcome.message)
-    if outcome.is_wrong:
-        raise AssertionError(f"{outcome.message}\n{outcome.why}\n\n{outcome.reproduction}")
+    def __init__(self, *, checks: list[Check], **rest: Any) -> None:
+        super().__init__(**rest)
+        self.checks = checks
+
+    def collect(self) -> Iterator[CheckItem]:
+        """An item for each."""
+        for check in self.checks:
+            yield CheckItem.from_parent(self, name=check.name, nodeid=f"{PREFIX}{check.name}", check=check)
+
+
+class CheckItem(pytest.Item):
+    """A check as a test."""
+
+    def __init__(self, *, check: Check, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.check = check
+        for mark in check.marks:
+            self.add_marker(mark)
+
+    def runtest(self) -> None:
+        """Run it."""
+        self.check()
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Of a check that fails the message alone, which says everything."""
+        if isinstance(excinfo.value, AssertionError):
+            return excinfo.getrepr(style="value")
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Where a report says that it is."""
+        return self.path / "xpent", None, self.name

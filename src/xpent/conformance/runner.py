@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from xpent.conformance.case import Case
@@ -77,18 +79,32 @@ def check_known(kind: str, names: Collection[str], known: Collection[str]) -> No
             raise ValueError(f"there is no {kind} {name!r}{nearest(name, list(known))}")
 
 
+def read_expected(file: Path) -> dict[str, str]:
+    """Reasons by case, or by case and dtype, from a TOML file of lines ``"case[dtype]" = "reason"``."""
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f'{file}: {error}; a line is "case[dtype]" = "reason", both in quotes') from error
+    for name, reason in table.items():
+        if not isinstance(reason, str):
+            raise ValueError(f"{file}: the reason of {name!r} must be a string, got {reason!r}")
+    return table
+
+
 def check_expected(
     expected_failures: Mapping[str, str], implementation: Implementation, cases: tuple[Case, ...]
 ) -> None:
     """Raise ValueError unless every expected failure names a case, or case and dtype, has a reason and can come."""
-    names = {f"{case.id}[{dtype}]" for case in ALL for dtype in case.dtypes}
+    dtypes: dict[str, tuple[str, ...]] = {case.id: case.dtypes for case in ALL}
+    dtypes |= {f"{case.id}[{dtype}]": (dtype,) for case in ALL for dtype in case.dtypes}
     for name, reason in expected_failures.items():
-        if name not in BY_ID and name not in names:
-            raise ValueError(f"expected_failures: there is no case {name!r}{nearest(name, list(BY_ID))}")
+        if name not in dtypes:
+            known = dtypes if "[" in name else BY_ID
+            raise ValueError(f"expected_failures: there is no case {name!r}{nearest(name, list(known))}")
         if not reason:
             raise ValueError(f"expected_failures: {name!r} needs a reason")
         case = BY_ID[name.partition("[")[0]]
-        if case in cases and all(implementation.reason_against(case, dtype) for dtype in case.dtypes):
+        if case in cases and all(implementation.reason_against(case, dtype) for dtype in dtypes[name]):
             raise ValueError(f"expected_failures: {name!r} is not claimed, so it is not run")
 
 

@@ -1,0 +1,58 @@
+"""A function that is named, as on a command line, as an implementation."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Collection
+from typing import Any
+
+from xpent.conformance.cases import BY_ID
+from xpent.conformance.implementation import Implementation
+from xpent.conformance.target import load, target
+from xpent.conformance.trial import Raised, Trial
+
+
+def named(
+    path: str,
+    *,
+    library: str | None = None,
+    device: str | None = None,
+    signature: str | None = None,
+    computes: str | None = None,
+    gradient: str | None = None,
+    without: Collection[str] | None = None,
+) -> Implementation:
+    """Make an implementation of "module:function"; what is None is left to `target`."""
+    how: dict[str, Any] = {"library": library, "device": device, "signature": signature, "computes": computes}
+    how = {name: value for name, value in how.items() if value is not None}
+    if gradient is not None:
+        how["value_and_grad"] = load(gradient)
+    how["lacks"] = dict.fromkeys(without or (), "is not claimed")
+    make = functools.partial(target, load(path), name=path, **how)
+    found = make()
+    if library is None:
+        _check_library(found, make)
+    return found
+
+
+def _check_library(found: Implementation, make: functools.partial[Implementation]) -> None:
+    """Raise ValueError if the function takes no NumPy arrays, but those of another library that is installed."""
+    error = _error_of_plain_call(found)
+    if error is None:
+        return
+    for library in ("torch", "jax"):
+        if importlib.util.find_spec(library) is not None and _error_of_plain_call(make(library=library)) is None:
+            raise ValueError(f"with NumPy arrays {found.name} {error}; with arrays of {library} it does not: "
+                             f"name the library {library}")  # fmt: skip
+
+
+def _error_of_plain_call(implementation: Implementation) -> str | None:
+    """What the plainest call raises, if anything."""
+    (function,) = implementation.functions
+    case = BY_ID[{"cross_entropy": "rows", "linear_cross_entropy": "linear-rows"}.get(function, function)]
+    try:
+        Trial(implementation, case, "float32").compute("value")
+    except Raised as error:
+        return str(error).removeprefix("value ")
+    return None
