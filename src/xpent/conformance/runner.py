@@ -129,7 +129,7 @@ def judge(
     if reason is not None:
         return outcome(UNSUPPORTED, reason)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), trial.library.enabled():
             warnings.simplefilter("ignore")
             verdict = CHECKS[case.check](trial)
     except Unsupported as unsupported:

@@ -37,7 +37,7 @@ def target(
         ``forward``, has parameters for, and everything that is no option, see ``lacks``.
     library : str
         Whose arrays it takes and which differentiates it: "numpy", "torch", "jax" or the import name of another
-        namespace of the array API standard. JAX runs it under ``jit``, with 64-bit types enabled in the process.
+        namespace of the array API standard. JAX runs it under ``jit``, with 64-bit types enabled while a case runs.
     device : str
         As the library names it.
     signature : {"xpent", "torch", "optax"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,10 @@ class Library:
     def version(self) -> str:
         """Of the package installed."""
         return str(getattr(importlib.import_module(self.name.partition(".")[0]), "__version__", "unknown"))
+
+    def enabled(self) -> AbstractContextManager[Any]:
+        """What a case runs in, so that the library has all of its dtypes."""
+        return nullcontext()
 
     @property
     def xp(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -31,9 +32,9 @@ class Jax(Library):
         """Source of an array, from the source of its numbers."""
         return f"jnp.asarray({values}, dtype=jnp.{dtype})"
 
-    def __init__(self, name: str, device: str = "cpu") -> None:
-        jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
-        super().__init__(name, device)
+    def enabled(self) -> AbstractContextManager[Any]:
+        """64-bit types, while a case runs: other tests of the process keep their own."""
+        return jax.enable_x64(True)  # type: ignore[no-any-return]
 
     @property
     def xp(self) -> Any:
