@@ -154,7 +154,7 @@ def test_expected_failures_are_strict(project):
         ('"margin-20[float33]" = "why"', "'margin-20[[]float33[]]'; did you mean 'margin-20[[]float32[]]'"),
         ('margin-20 = ""', "'margin-20' needs a reason"),
         ("margin-20 = 1", "the reason of 'margin-20' must be a string, got 1"),
-        ('margin-20[float32] = "why"', "a line is \"case[[]dtype[]]\" = \"reason\", both in quotes"),
+        ('margin-20[float32] = "why"', "each line is \"case[[]dtype[]]\" = \"reason\", both in quotes"),
         ('class-weight = "why"', "'class-weight' is not claimed, so it is not run"),
         ('"rows[bfloat16]" = "why"', "'rows[[]bfloat16[]]' is not claimed, so it is not run"),
     ],
@@ -227,6 +227,13 @@ def test_missing_extra_is_named_where_a_function_is_given(project):
     result = project.run(sys.executable, "-c", code, "--xpent", "losses:naive")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --xpent: *needs mpmath: python -m pip install 'xpent[[]conformance[]]'"])
+
+
+@pytest.mark.library("torch")
+def test_missing_library_is_named(project):
+    result = project.runpytest_subprocess("--xpent", "torch.nn.functional:cross_entropy", "--xpent-signature", "torch")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *with arrays of torch it does not: add --xpent-library torch"])
 
 
 @pytest.mark.library("jax")

@@ -22,8 +22,9 @@ def named(
     computes: str | None = None,
     gradient: str | None = None,
     without: Collection[str] | None = None,
+    prefix: str = "--",
 ) -> Implementation:
-    """Make an implementation of "module:function"; what is None is left to `target`."""
+    """Make an implementation of "module:function"; errors spell options with the prefix. None: what `target` assumes."""
     how: dict[str, Any] = {"library": library, "device": device, "signature": signature, "computes": computes}
     how = {name: value for name, value in how.items() if value is not None}
     if gradient is not None:
@@ -32,11 +33,11 @@ def named(
     make = functools.partial(target, load(path), name=path, **how)
     found = make()
     if library is None:
-        _check_library(found, make)
+        _check_library(found, make, f"{prefix}library")
     return found
 
 
-def _check_library(found: Implementation, make: functools.partial[Implementation]) -> None:
+def _check_library(found: Implementation, make: functools.partial[Implementation], option: str) -> None:
     """Raise ValueError if the function takes no NumPy arrays, but those of another library that is installed."""
     error = _error_of_plain_call(found)
     if error is None:
@@ -44,7 +45,7 @@ def _check_library(found: Implementation, make: functools.partial[Implementation
     for library in ("torch", "jax"):
         if importlib.util.find_spec(library) is not None and _error_of_plain_call(make(library=library)) is None:
             raise ValueError(f"with NumPy arrays {found.name} {error}; with arrays of {library} it does not: "
-                             f"name the library {library}")  # fmt: skip
+                             f"add {option} {library}")  # fmt: skip
 
 
 def _error_of_plain_call(implementation: Implementation) -> str | None:

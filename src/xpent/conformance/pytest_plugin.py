@@ -44,9 +44,8 @@ class Plugin:
 
     def _checks(self, folder: Path, options: Mapping[str, Any], names: Sequence[str]) -> list[Check]:
         file = options["xpent-expected-failures"]
-        self.implementation = named(
-            options["xpent"], **{name: options[f"xpent-{name}"] or None for name in ABOUT_FUNCTION}
-        )
+        about = {name: options[f"xpent-{name}"] or None for name in ABOUT_FUNCTION}
+        self.implementation = named(options["xpent"], **about, prefix="--xpent-")
         checks = checks_of(
             self.implementation,
             options["xpent-dtype"] or DTYPES,

@@ -84,7 +84,7 @@ def read_expected(file: Path) -> dict[str, str]:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f'{file}: {error}; a line is "case[dtype]" = "reason", both in quotes') from error
+        raise ValueError(f'{file}: {error}; each line is "case[dtype]" = "reason", both in quotes') from error
     for name, reason in table.items():
         if not isinstance(reason, str):
             raise ValueError(f"{file}: the reason of {name!r} must be a string, got {reason!r}")
