@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import sys
 from collections.abc import Callable, Collection
 from itertools import count
@@ -13,17 +12,14 @@ from typing import Any
 
 from xpent.conformance import html, terminal
 from xpent.conformance.case import Case
-from xpent.conformance.cases import ALL, BY_ID, CATEGORIES
+from xpent.conformance.cases import ALL, CATEGORIES
 from xpent.conformance.dtypes import DTYPES
 from xpent.conformance.implementation import Implementation
 from xpent.conformance.implementations import BUILTINS, OURS
+from xpent.conformance.named import OPTIONS, named
 from xpent.conformance.report import Report
 from xpent.conformance.runner import check_dtypes, select
 from xpent.conformance.suite import check, check_all
-from xpent.conformance.target import load, target
-from xpent.conformance.trial import Raised, Trial
-
-ABOUT_TARGET = ("library", "device", "signature", "computes", "gradient", "without")
 
 
 def prepare(options: argparse.Namespace) -> Callable[[], int]:
@@ -99,7 +95,7 @@ def _check(
 
 def _target(options: argparse.Namespace) -> Implementation | None:
     """The user's own function, or None for xpent itself."""
-    how: dict[str, Any] = {name: getattr(options, name) for name in ABOUT_TARGET if getattr(options, name) is not None}
+    how: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     if options.target is None:
         if how:
             raise ValueError(f"--{next(iter(how))} describes TARGET, and there is none")
@@ -107,33 +103,4 @@ def _target(options: argparse.Namespace) -> Implementation | None:
     if options.builtins or options.all:
         raise ValueError(f"--{'builtins' if options.builtins else 'all'} is for xpent itself, not for TARGET")
     sys.path.insert(0, "")  # as `python -m` does, for the installed command
-    how["lacks"] = dict.fromkeys(how.pop("without", []), "is not claimed")
-    if "gradient" in how:
-        how["value_and_grad"] = load(how.pop("gradient"))
-    make = functools.partial(target, load(options.target), name=options.target, **how)
-    found = make()
-    if "library" not in how:
-        _check_library(found, make)
-    return found
-
-
-def _check_library(found: Implementation, make: Callable[..., Implementation]) -> None:
-    """Raise ValueError if the function takes no NumPy arrays, but those of another library that is installed."""
-    error = _error_of_plain_call(found)
-    if error is None:
-        return
-    for library in ("torch", "jax"):
-        if importlib.util.find_spec(library) is not None and _error_of_plain_call(make(library=library)) is None:
-            raise ValueError(f"with NumPy arrays {found.name} {error}; with arrays of {library} it does not: "
-                             f"add --library {library}")  # fmt: skip
-
-
-def _error_of_plain_call(implementation: Implementation) -> str | None:
-    """What the plainest call raises, if anything."""
-    (function,) = implementation.functions
-    case = BY_ID[{"cross_entropy": "rows", "linear_cross_entropy": "linear-rows"}.get(function, function)]
-    try:
-        Trial(implementation, case, "float32").compute("value")
-    except Raised as error:
-        return str(error).removeprefix("value ")
-    return None
+    return named(options.target, **how)

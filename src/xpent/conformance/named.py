@@ -12,6 +12,8 @@ from xpent.conformance.implementation import Implementation
 from xpent.conformance.target import load, target
 from xpent.conformance.trial import Raised, Trial
 
+OPTIONS = ("library", "device", "signature", "computes", "gradient", "without")
+
 
 def named(
     path: str,
@@ -24,7 +26,7 @@ def named(
     without: Collection[str] | None = None,
     prefix: str = "--",
 ) -> Implementation:
-    """Make an implementation of "module:function"; errors spell options with the prefix. None: what `target` assumes."""
+    """Make an implementation of "module:function"; messages spell options with the prefix. None is left to `target`."""
     how: dict[str, Any] = {"library": library, "device": device, "signature": signature, "computes": computes}
     how = {name: value for name, value in how.items() if value is not None}
     if gradient is not None:

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from xpent.conformance.dtypes import DTYPES
-from xpent.conformance.named import named
+from xpent.conformance.named import OPTIONS, named
 from xpent.conformance.pytest_checks import Check, checks_of
 from xpent.conformance.runner import read_expected
 from xpent.conformance.target import nearest
 
 PREFIX = "xpent::"  # of the ids of tests
-ABOUT_FUNCTION = ("library", "device", "signature", "computes", "gradient", "without")
 
 
 class Plugin:
@@ -44,7 +43,7 @@ class Plugin:
 
     def _checks(self, folder: Path, options: Mapping[str, Any], names: Sequence[str]) -> list[Check]:
         file = options["xpent-expected-failures"]
-        about = {name: options[f"xpent-{name}"] or None for name in ABOUT_FUNCTION}
+        about = {name: options[f"xpent-{name}"] or None for name in OPTIONS}
         self.implementation = named(options["xpent"], **about, prefix="--xpent-")
         checks = checks_of(
             self.implementation,
