@@ -75,6 +75,21 @@ def test_status_is_zero_if_target_holds(capsys):
 
 
 @pytest.mark.usefixtures("kernels")
+def test_expected_failures_of_a_file_are_strict(tmp_path, capsys):
+    file = tmp_path / "expected.toml"
+    arguments = ["check", "kernels:losses", *FEW, "--expected-failures", str(file)]
+    file.write_text('"margin-20[float32]" = "cancels"')
+    assert main(arguments) == 0
+    file.write_text('"margin-20[float32]" = "cancels"\nrows = "so it was said"')
+    assert main(arguments) == 1
+    assert "was expected to fail, and does not: so it was said" in capsys.readouterr().out
+    file.write_text('margin-21 = "cancels"')
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "did you mean 'margin-20'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kernels")
 def test_gradient_of_a_target_is_checked(capsys):
     arguments = ["check", "kernels:losses", "--gradient", "kernels:value_and_gradient", *FEW, "--json"]
     assert main(arguments) == 1
@@ -127,6 +142,8 @@ def test_target_of_another_signature_is_checked(capsys):
         (["check", "--without", "distributions"], "--without describes TARGET"),
         (["check", "--library", "numpy"], "--library describes TARGET"),
         (["check", "--gradient", "kernels:losses"], "--gradient describes TARGET"),
+        (["check", "--expected-failures", "expected.toml"], "--expected-failures describes TARGET"),
+        (["check", "kernels:losses", "--expected-failures", "no.toml"], "No such file or directory: 'no.toml'"),
     ],
 )
 def test_status_is_two_for_wrong_usage(arguments, message, capsys):

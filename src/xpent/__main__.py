@@ -61,6 +61,9 @@ def _add_check(commands: Any) -> None:
     yours.add_argument(
         "--without", action="append", metavar="CLAIM", help="what it does not claim: distributions, ...; repeatable"
     )
+    yours.add_argument(
+        "--expected-failures", metavar="FILE", help='TOML, one line for each: "case[dtype]" = "reason"; strict'
+    )
     what = check.add_argument_group("what to check")
     what.add_argument("--dtype", action="append", default=[], help="float64, float32, float16 or bfloat16; repeatable")
     what.add_argument("--category", action="append", default=[], help="of cases; repeatable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from xpent.conformance.implementation import Implementation
 from xpent.conformance.implementations import BUILTINS, OURS
 from xpent.conformance.named import OPTIONS, named
 from xpent.conformance.report import Report
-from xpent.conformance.runner import check_dtypes, select
+from xpent.conformance.runner import check_dtypes, check_expected, read_expected, select
 from xpent.conformance.suite import check, check_all
 
 
@@ -31,7 +31,11 @@ def prepare(options: argparse.Namespace) -> Callable[[], int]:
     if options.html and not Path(options.html).parent.is_dir():
         raise ValueError(f"--html {options.html}: there is no such directory")
     implementation = _target(options)
-    run = functools.partial(_ours, options) if implementation is None else functools.partial(_check, implementation)
+    run = functools.partial(_ours, options)
+    if implementation is not None:
+        expected = read_expected(Path(options.expected_failures)) if options.expected_failures else {}
+        check_expected(expected, implementation, cases)
+        run = functools.partial(_check, implementation, expected)
     return functools.partial(_report, options, functools.partial(run, cases, dtypes))
 
 
@@ -83,12 +87,16 @@ def _hints(options: argparse.Namespace, report: Report) -> list[str]:
 
 
 def _check(
-    implementation: Implementation, cases: Collection[Case], dtypes: Collection[str], progress: terminal.ProgressLines
+    implementation: Implementation,
+    expected_failures: Mapping[str, str],
+    cases: Collection[Case],
+    dtypes: Collection[str],
+    progress: terminal.ProgressLines,
 ) -> Report:
     done = count(1)
     total = sum(dtype in dtypes for case in cases for dtype in case.dtypes)
     return check(
-        implementation, dtypes=dtypes, cases=[case.id for case in cases],
+        implementation, dtypes=dtypes, cases=[case.id for case in cases], expected_failures=expected_failures,
         progress=lambda outcome: progress.advance(outcome.implementation, next(done), total),
     )  # fmt: skip
 
@@ -97,8 +105,9 @@ def _target(options: argparse.Namespace) -> Implementation | None:
     """The user's own function, or None for xpent itself."""
     how: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     if options.target is None:
-        if how:
-            raise ValueError(f"--{next(iter(how))} describes TARGET, and there is none")
+        given = [*how, *(["expected-failures"] if options.expected_failures else [])]
+        if given:
+            raise ValueError(f"--{given[0]} describes TARGET, and there is none")
         return None
     if options.builtins or options.all:
         raise ValueError(f"--{'builtins' if options.builtins else 'all'} is for xpent itself, not for TARGET")
