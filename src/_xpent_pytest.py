@@ -50,7 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         from xpent.conformance.pytest_plugin import Plugin
     except ModuleNotFoundError as error:
-        raise pytest.UsageError(f"--xpent: {error}: python -m pip install 'xpent[conformance]'") from error
+        remedy = "in a clone of xpent, python -m pip install '.[conformance]'"
+        raise pytest.UsageError(f"--xpent: {error}: {remedy}") from error
     values = {name: config.getoption(_key(name)) or config.getini(_key(name)) for name in (*OPTIONS, *REPEATABLE)}
     folder = config.invocation_params.dir if "xpent-expected-failures" in given else config.rootpath
     config.args = [argument for argument in config.args if argument not in names]

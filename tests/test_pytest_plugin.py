@@ -226,7 +226,7 @@ def test_missing_extra_is_named_where_a_function_is_given(project):
     assert project.run(sys.executable, "-c", code).ret == 0
     result = project.run(sys.executable, "-c", code, "--xpent", "losses:naive")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --xpent: *needs mpmath: python -m pip install 'xpent[[]conformance[]]'"])
+    result.stderr.fnmatch_lines(["ERROR: --xpent: *needs mpmath: *python -m pip install '.[[]conformance[]]'"])
 
 
 @pytest.mark.library("torch")
