@@ -94,9 +94,10 @@ def check_weights(backend: Backend, name: str, weights: Array, shape: tuple[int,
 def check_nonnegative(backend: Backend, name: str, weights: Array) -> None:
     """Check that no weight is negative if the data can be inspected."""
     data = backend.inspectable(weights)
-    if data is None or 0 in data.shape or backend.isdtype(weights.dtype, "bool"):
+    if data is None or 0 in data.shape:
         return
-    of_data, is_negative = backend.of_data, data < 0
+    of_data = backend.of_data
+    is_negative = of_data.as_computed(data) < 0.0  # PyTorch does not compare all unsigned integers
     if of_data.xp.any(is_negative):
         position = _first_position(of_data, is_negative)
         place = f" at {position}" if position else ""
@@ -162,7 +163,7 @@ def _check_normalizer(
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
     if not backend.is_array(normalizer):
         number = check_number("normalizer", normalizer, 0.0, float_info.max)
-        if number == 0.0:  # an array, which may be divided by
+        if number == 0.0:  # as an array: dividing by the Python number 0 raises an error
             return backend.zeros((), backend.accumulation_dtype(like.dtype), like)
         return backend.scalar(number, like)
     check_weights(backend, "normalizer", normalizer, (), "a number")

@@ -243,7 +243,7 @@ def cross_entropy(
     class_weight : array of real numbers, optional
         Shape (C,), at least 0. A constant.
     sample_weight : array of real numbers, optional
-        One weight per row: the shape of ``logits`` without ``axis``. A constant.
+        One weight per row, at least 0: the shape of ``logits`` without ``axis``. A constant.
     ignore_index : int, optional
         Rows with this class index are ignored: their loss and gradient are 0, whatever their logits.
     label_smoothing : number or array of shape ()
@@ -257,8 +257,8 @@ def cross_entropy(
         The mean divides the sum of the losses by the sum of the row weights: sample_weight times sum_k q_k w_k of the
         unsmoothed target with ``class_weight``, sample_weight without. The mean of no rows is 0.
     normalizer : number or array of shape (), optional
-        Divides the sum instead, with any reduction but "none": for example the number of tokens in all micro-batches.
-        A constant.
+        At least 0. Divides the sum instead, with any reduction but "none": for example the number of tokens in all
+        micro-batches. 0 gives 0 if no row has a weight. A constant.
 
     Returns
     -------
@@ -355,17 +355,18 @@ def linear_cross_entropy(
     class_weight : array of real numbers, optional
         Shape (C,), at least 0. A constant.
     sample_weight : array of real numbers, optional
-        One weight per row: shape (...). A constant.
+        One weight per row, at least 0: shape (...). A constant.
     ignore_index : int, optional
         Rows with this class index are ignored: their loss and gradient are 0, whatever their features.
     label_smoothing : number or array of shape ()
-        In [0, 1]: this share of every target is spread over all classes. A constant.
+        In [0, 1]: this share of every target is spread over the unmasked classes. A constant.
     z_loss : number or array of shape ()
         At least 0: adds z_loss * logsumexp(logits)**2 to the loss of each row that has a target. A constant.
     reduction : {"mean", "sum", "none"}
         As in `cross_entropy`: the mean divides by the sum of the row weights.
     normalizer : number or array of shape (), optional
-        Divides the sum instead, with any reduction but "none". A constant.
+        At least 0. Divides the sum instead, with any reduction but "none". 0 gives 0 if no row has a weight. A
+        constant.
     block_size : int, optional
         Rows in a block. None takes as many as have 2**24 logits, 64 MiB in float32; 3/8 of that in JAX, which holds
         three arrays of that size. With fewer, adding to the gradient of the weight takes longer than multiplying.

@@ -25,9 +25,9 @@ def vjp(
         `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or what `grad` or
         `value_and_grad` made of one.
     primal : array
-        Its first array.
+        The first array argument of ``function``.
     *primals : arrays
-        Its other arrays.
+        The other array arguments.
     **options
         Its options.
 
@@ -45,7 +45,7 @@ def vjp(
         If ``function`` is another function, no primal holds floating-point numbers, or the cotangent is no array of
         them of the same library; and all that the function raises.
     ValueError
-        If the cotangent has not the structure and shape of ``value``; and all that the function raises.
+        If the cotangent does not have the structure and shape of ``value``; and all that the function raises.
 
     Notes
     -----
@@ -277,7 +277,10 @@ def _check_direction(backend: Backend, name: str, direction: Array, like: Array)
     """Check a tangent or cotangent of an array."""
     if not backend.is_floating(like):
         raise TypeError(f"{name} must be None for an array of integers, got one for {like.dtype}")
-    backend_of({name: direction, "value" if name == "cotangent" else "primal": like})
+    found = backend_of({name: direction, "value" if name == "cotangent" else "primal": like})
+    if not backend.converts(found):
+        kind = f"{type(direction).__module__}.{type(direction).__qualname__}"
+        raise TypeError(f"{name} must be an array of the library of the primals, got {kind}")
     if not backend.is_floating(direction):
         raise TypeError(f"{name} must hold floating-point numbers, got {direction.dtype}")
     if tuple(direction.shape) != tuple(like.shape):

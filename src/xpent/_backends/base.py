@@ -35,11 +35,11 @@ class Backend:
         self.of_data: Backend = self  # the backend of the arrays that `inspectable` returns
 
     def converts(self, other: Backend) -> bool:
-        """Whether arrays of another library may stand beside those of this one, which converts them."""
-        return False
+        """Whether arrays of another library, or of this one, may stand beside those of this one, which converts them."""
+        return other is self
 
     def own(self, values: Any) -> Any:
-        """The arrays among nested tuples, those that the library converts as its own."""
+        """The same nested tuples, with numbers, and arrays that the library `converts`, as its own arrays."""
         return values
 
     # Dtypes and devices
@@ -120,7 +120,7 @@ class Backend:
         return number
 
     def operand(self, x: Array | float, like: Array) -> Array | float:
-        """A number in the form that is multiplied fastest by arrays computed from another, arrays as they are."""
+        """The number in the form that multiplies arrays fastest; arrays are returned unchanged."""
         return x
 
     def static_int(self, index: int) -> int:
@@ -134,10 +134,6 @@ class Backend:
     def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
         """The array with its axes in another order."""
         return self.xp.permute_dims(x, order)
-
-    def expand_dims(self, x: Array, axis: int) -> Array:
-        """The array with one more axis of length one."""
-        return self.xp.expand_dims(x, axis=axis)
 
     def with_class_axis(self, x: Array) -> Array:
         """One entry per row, (...,), as rows, (..., 1)."""
@@ -192,7 +188,7 @@ class Backend:
         return self.take(x, index), index
 
     def one_of_row(self, x: Array) -> Array:
-        """Some array with one entry per row, of the dtype of the rows."""
+        """An array of shape (..., 1) with the dtype of the rows, whose values do not matter."""
         return x[..., :1]
 
     def take(self, x: Array, index: Array) -> Array:
@@ -261,7 +257,7 @@ class Backend:
         return e * 2.0**-64, r, t, self.log_ratio(r, t, z)
 
     def with_masked(self, r: Array, m: Array) -> Array:
-        """Sums of exponentials with 1 for those of fully masked rows, whose maximum m is -inf."""
+        """The sums r, with 1 added where the maximum m of the row is -inf, so that they can be divided by."""
         return r + self.cast(m == -math.inf, r.dtype)
 
     def exponential_sums(self, x: Array, index: Array) -> tuple[Array, Array, Array]:

@@ -33,7 +33,7 @@ class JaxBackend(Backend):
         self.of_data = NUMPY  # under jit even operations on a concrete array are traced
 
     def converts(self, other: Backend) -> bool:
-        return other is NUMPY
+        return other in (self, NUMPY)
 
     def own(self, values: Any) -> Any:
         return jax.tree.map(jnp.asarray, values)
@@ -42,7 +42,8 @@ class JaxBackend(Backend):
         return super().accumulation_dtype(jax.dtypes.canonicalize_dtype(dtype))
 
     def product_dtype(self, *arrays: Array) -> DType | None:
-        return super().product_dtype(*self.own(arrays))
+        dtypes = {jax.dtypes.canonicalize_dtype(x.dtype) for x in arrays}
+        return dtypes.pop() if len(dtypes) == 1 else None
 
     def cast(self, x: Array, dtype: DType) -> Array:
         return super().cast(x, jax.dtypes.canonicalize_dtype(dtype))
@@ -126,7 +127,7 @@ class JaxBackend(Backend):
         largest = jax.lax.optimization_barrier(jnp.asarray(jnp.finfo(y.dtype).max, dtype=y.dtype))  # type: ignore[no-untyped-call]
         large = jnp.where(is_finite, ones, largest)
         sign = jnp.where(y > 0.0, ones, jnp.where(y < 0.0, -ones, 0.0))  # inf * 0 is NaN, as it is for y
-        # The factors are the same in both directions.
+        # All factors depend on y only, so that the transpose multiplies by the same numbers.
         return v * large * large * jnp.where(is_finite, y, sign) * large * large
 
     def take(self, x: Array, index: Array) -> Array:

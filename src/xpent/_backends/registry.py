@@ -11,10 +11,10 @@ import array_api_compat
 
 from xpent._backends.base import Array, Backend
 
-# What a library of the array API standard must have. What newer versions of the standard add has a fallback.
+# Functions of the standard that xpent needs. For those that newer versions of the standard add, there is a fallback.
 REQUIRED = (
-    "__array_namespace_info__", "abs", "all", "any", "arange", "argmax", "astype", "broadcast_to", "empty", "exp",
-    "expand_dims", "finfo", "iinfo", "isdtype", "isfinite", "isinf", "log", "log1p", "matmul", "max", "min",
+    "__array_namespace_info__", "all", "any", "arange", "argmax", "astype", "bool", "broadcast_to", "empty", "exp",
+    "finfo", "float32", "iinfo", "isdtype", "isfinite", "log", "log1p", "matmul", "max", "min",
     "ones_like", "permute_dims", "reshape", "sum", "take", "tanh", "where", "zeros", "zeros_like",
 )  # fmt: skip
 
@@ -82,7 +82,10 @@ def _torch() -> Backend:
 def _find(name: str, array: Array) -> Backend:
     jax, numpy = sys.modules.get("jax"), sys.modules.get("numpy")
     if numpy is not None and isinstance(array, numpy.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost: pass its data, and the mask as where")
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be ignored: pass {name}.data; "
+            f"to mask classes, pass where=~{name}.mask"
+        )
     if numpy is not None and isinstance(array, numpy.ndarray | numpy.generic):
         from xpent._backends.numpy import NUMPY
 

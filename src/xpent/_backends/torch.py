@@ -58,7 +58,7 @@ class TorchBackend(Backend):
 
     def product_dtype(self, *arrays: Array) -> DType | None:
         device = arrays[0].device.type
-        if torch.is_autocast_enabled(device) and all(x.dtype != torch.float64 for x in arrays):
+        if _is_autocast(device) and all(x.dtype != torch.float64 for x in arrays):
             return torch.get_autocast_dtype(device)
         return super().product_dtype(*arrays)
 
@@ -103,9 +103,6 @@ class TorchBackend(Backend):
 
     def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
         return x.permute(order)
-
-    def expand_dims(self, x: Array, axis: int) -> Array:
-        return x.unsqueeze(axis)
 
     def with_class_axis(self, x: Array) -> Array:
         return x.unsqueeze(-1)
@@ -162,7 +159,7 @@ class TorchBackend(Backend):
         return x.sum(-1, keepdim=True, dtype=torch.float64).to(torch.float32)
 
     def matmul(self, a: Array, b: Array) -> Array:
-        if not torch.is_autocast_enabled(a.device.type):
+        if not _is_autocast(a.device.type):
             return torch.matmul(a, b)
         with torch.autocast(a.device.type, enabled=False):  # products in another dtype than that of the layer
             return torch.matmul(a, b)
@@ -220,7 +217,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return super().first_maximum(x) if self.parts(x) is not None else TorchBackend.first_maximum(self, x)
 
     def shift(self, m: Array) -> Array:
-        if m.device.type == "cpu" and math.isfinite(m.sum().item()):
+        if m.is_cpu and math.isfinite(m.sum().item()):
             return m
         return super().shift(m)
 
@@ -312,7 +309,7 @@ class FusedTorchBackend(EagerTorchBackend):
         return run_compiled(kernel, static, dtypes, arguments)
 
 
-# Checks of shapes are made once, when a call is traced. PyTorch ignores the warnings about its own.
+# Shapes are checked once, when a call is traced. PyTorch silences such warnings for its own code, too.
 warnings.filterwarnings("ignore", category=torch_private.TracerWarning, module=r"xpent\.")
 
 TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
@@ -322,6 +319,10 @@ TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
 def _scalar(number: float, dtype: torch.dtype) -> torch.Tensor:
     """A number on the CPU, from which PyTorch computes with tensors of any device in half the time."""
     return torch.scalar_tensor(number, dtype=dtype, device="cpu")
+
+
+def _is_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _tensors_among(values: Sequence[Any]) -> list[torch.Tensor]:

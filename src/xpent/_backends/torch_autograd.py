@@ -95,6 +95,8 @@ def _scaled(gradients: Sequence[torch.Tensor], factor: torch.Tensor, is_kept: bo
         return [torch.zeros_like(gradient) for gradient in gradients]
     if number == 1.0:  # as in loss.backward()
         return [gradient.clone() for gradient in gradients] if is_kept else gradients
+    if math.isinf(number):  # infinity times 0 is NaN here, and 0 in the backward pass of the rule
+        return None
     # The range of bfloat16 is that of float32, so that powers of two scale it exactly.
     is_power_of_two = abs(math.frexp(number)[0]) == 0.5
     for gradient in gradients:

@@ -74,24 +74,24 @@ def map_rows(
         return x if is_overwritten else kernels.empty(shape, dtype, x)
 
     results = [result(shape, dtype) for shape, dtype in outputs]
-    target_views = [classes_last(backend, y, axes) if y.ndim == ndim else backend.with_class_axis(y) for y in results]
+    target_views = [classes_last(kernels, y, axes) if y.ndim == ndim else kernels.with_class_axis(y) for y in results]
     # A block of a result can be computed where it lies if its rows are contiguous and of the dtype computed in.
     computed_in = kernels.accumulation_dtype(x.dtype)
     in_place = [y.ndim == ndim and y.dtype == computed_in and axes == (ndim - 1,) for y in results]
     out = results[in_place.index(True)] if True in in_place else None
     views = [
-        a if a is None else classes_last(backend, a, axes) if a.ndim == ndim else backend.with_class_axis(a)
+        a if a is None else classes_last(kernels, a, axes) if a.ndim == ndim else kernels.with_class_axis(a)
         for a in arrays
     ]
     counts = [0 if a is None else len(axes) if a.ndim == ndim else 1 for a in arrays]
 
     def task(index: Index) -> None:
-        block = [v if v is None else merge_classes(backend, v[index], n) for v, n in zip(views, counts, strict=True)]
+        block = [v if v is None else merge_classes(kernels, v[index], n) for v, n in zip(views, counts, strict=True)]
         into = None if out is None else out[index]
         found = kernel(kernels, static, type(arrays)(*block), shared, into)
         for view, y in zip(target_views, found, strict=True):
             if y is not into:
-                view[index] = backend.xp.reshape(kernels.cast(y, view.dtype), view[index].shape)
+                view[index] = kernels.xp.reshape(kernels.cast(y, view.dtype), view[index].shape)
 
     kernels.for_each(task, indices)
     return results

@@ -63,13 +63,6 @@ def from_rows(backend: Backend, y: Array, axes: Axes, shape: tuple[int, ...]) ->
     return backend.permute_dims(y, tuple(order.index(a) for a in range(len(shape))))
 
 
-def keep_axes(backend: Backend, x: Array, axes: Axes) -> Array:
-    """One entry per row, with the class axes put back as axes of length one."""
-    for axis in sorted(axes):
-        x = backend.expand_dims(x, axis)
-    return x
-
-
 def field_as_rows(backend: Backend, x: Array, axes: Axes, ndim: int) -> Array:
     """An array as rows: (..., C) if it has all ``ndim`` axes, (..., 1) if it has no class axes."""
     if x.ndim != ndim:

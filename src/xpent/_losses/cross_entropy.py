@@ -387,7 +387,7 @@ def _backward(
     options: Options,
 ) -> tuple[Array, ...]:
     if is_zero(backend, cotangents[0]):
-        return tuple([backend.zeros(tuple(primals[i].shape), primals[i].dtype, primals[i]) for i in argnums])
+        return zeros_of(backend, primals, argnums)
     _, found, _ = evaluate(backend, primals, constants, options, argnums, cotangents[0], statistics=saved)
     return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, found, strict=True)])
 
@@ -418,13 +418,19 @@ def is_zero(backend: Backend, cotangent: Array) -> bool:
     return cotangent.ndim == 0 and backend.is_known_true(cotangent == 0.0)
 
 
+def zeros_of(backend: Backend, primals: tuple[Array, ...], argnums: Argnums) -> tuple[Array, ...]:
+    """Gradients of 0 with respect to the primals at the positions ``argnums``."""
+    return tuple([backend.zeros(tuple(primals[i].shape), primals[i].dtype, primals[i]) for i in argnums])
+
+
 def _gradient_masks(
     backend: Backend, gradients: Sequence[Array], argnums: Argnums, primals: Any, constants: Constants, options: Options
 ) -> list[Array]:
-    """Where gradients, as rows, are not 0 for all logits and targets; elsewhere tangents may be NaN.
+    """Where the derivative may differ from 0, as rows.
 
-    Cotangents may be infinite there. Elsewhere are inactive rows and masked classes. The gradient for a class index is
-    0 nowhere else, but that for a distribution may be 0 where its derivative is not, as at uniform logits and targets.
+    Tangents elsewhere, in inactive rows and at masked classes, may be NaN or infinite and must be set to 0. For a class
+    index this is where the gradient is not 0. For distributions, smoothing or the z-loss a gradient may be 0 where its
+    derivative is not, as at uniform logits and targets.
     """
     is_nonzero = [gradient != 0.0 for gradient in gradients]
     if primals[0].ndim != primals[1].ndim and constants.label_smoothing is None and constants.z_loss is None:

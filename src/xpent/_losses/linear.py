@@ -282,9 +282,9 @@ def evaluate(
 
 
 def active_rows(backend: Backend, layer: Layer) -> Array:
-    """Whether the gradient of each row of finite features is not 0 for all weights, (N, 1).
+    """Whether a row may have a gradient: its features are finite and its weight is not 0, (N, 1).
 
-    Without these features, and where a row has no weight, tangents may be NaN.
+    The tangents of other rows may be NaN, and are set to 0.
     """
     x, (rows, classes) = layer.x, (layer.x.shape[0], layer.weight.shape[0])
     logits = backend.broadcast_to(x[:, :1], (rows, classes))
@@ -352,7 +352,7 @@ def _backward(
     if backend.for_kernels(cotangents, primals, constants).differentiates:
         return _vjp(backend, cotangents, argnums, primals, constants, options)
     if is_zero(backend, cotangents[0]):
-        return tuple([backend.zeros(tuple(primals[i].shape), primals[i].dtype, primals[i]) for i in argnums])
+        return cross_entropy.zeros_of(backend, primals, argnums)
     _, *gradients = evaluate(backend, primals, constants, options._replace(argnums=argnums), cotangents[0])
     return tuple([backend.cast(g, primals[i].dtype) for i, g in zip(argnums, gradients, strict=True)])
 
