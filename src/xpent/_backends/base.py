@@ -35,7 +35,7 @@ class Backend:
         self.of_data: Backend = self  # the backend of the arrays that `inspectable` returns
 
     def converts(self, other: Backend) -> bool:
-        """Whether arrays of another library, or of this one, may stand beside those of this one, which converts them."""
+        """Whether arrays of a library may stand beside those of this one, which converts them."""
         return other is self
 
     def own(self, values: Any) -> Any:
