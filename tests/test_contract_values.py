@@ -33,6 +33,21 @@ def test_probabilities_and_gradients_have_the_dtype_of_the_logits_and_losses_are
     assert [xp.dtype_of(gradient) for gradient in gradients] == ["float32", xp.dtype_name]
 
 
+@pytest.mark.library("numpy")
+@pytest.mark.only_for(lambda xp: xp.dtype_name == "float32")
+@pytest.mark.parametrize("targets", [LABELS, ONE_HOT, Q], ids=["indices", "one-hot", "distribution"])
+def test_numpy_arrays_hold_bfloat16_of_ml_dtypes(xp, targets):
+    pytest.importorskip("ml_dtypes")
+    xp = replace(xp, dtype_name="bfloat16")
+    for reduction in REDUCTIONS:
+        assert_cross_entropy_is_exact(xp, LOGITS, targets, reduction=reduction, label_smoothing=0.125)
+    x = xp.asarray(LOGITS)
+    loss, gradient = xpent.value_and_grad(xpent.cross_entropy)(x, xp.asarray(targets))
+    p = xpent.softmax(x)
+    assert [xp.dtype_of(array) for array in (loss, gradient, p)] == ["float32", "bfloat16", "bfloat16"]
+    assert_within(xp, p, oracle.softmax(LOGITS), 4 + spread(LOGITS))
+
+
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
 def test_integer_and_boolean_logits_are_promoted_to_the_default_floating_dtype(xp, dtype):
     values = np.asarray([[0, 1, 3, 200], [7, 0, 0, 1]]).astype(dtype)
