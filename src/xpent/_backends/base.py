@@ -306,6 +306,10 @@ class Backend:
         """The product of two matrices."""
         return self.xp.matmul(a, b)
 
+    def product_of_rows(self, x: Array, b: Array) -> Array:
+        """The product x @ b. Where the library differentiates it, entries of x that are not finite count as 0."""
+        return self.matmul(x, b)
+
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
         """total + a @ b; may overwrite ``total``, and needs no other array of its size if the library allows it."""
         return total + self.matmul(a, b)

@@ -148,6 +148,17 @@ class JaxBackend(Backend):
         columns = None if _axes_among(rows) & _axes_among(columns) else columns
         return jnp.matmul(a, b, out_sharding=PartitionSpec(rows, columns))  # type: ignore[no-untyped-call]
 
+    def product_of_rows(self, x: Array, b: Array) -> Array:
+        # The scan of `loop` drops the rule of the product at second order, and 0 times NaN would be a derivative.
+        is_finite = jnp.isfinite(x)
+        product = self.matmul(jnp.where(is_finite, x, jnp.zeros_like(x)), b)
+
+        def with_rows_that_are_not_finite(product: Array) -> Array:
+            rest = jnp.where(jnp.all(is_finite, axis=-1, keepdims=True), 0.0, self.matmul(x, b) - product)
+            return product + jax.lax.stop_gradient(rest)
+
+        return jax.lax.cond(jnp.all(is_finite), lambda product: product, with_rows_that_are_not_finite, product)
+
     def add(self, x: Array, y: Array) -> Array:
         if _is_explicit(x) and _is_explicit(y):
             spec = PartitionSpec(jax.typeof(x).sharding.spec[-1])  # type: ignore[no-untyped-call]

@@ -111,7 +111,9 @@ class TorchBackend(Backend):
         return x.select(-1, 0)
 
     def gather(self, table: Array, index: Array) -> Array:
-        return table[index]
+        if index.ndim > 0:
+            return table[index]
+        return table[index.unsqueeze(0)].squeeze(0)  # PyTorch takes an index of shape () for a number, also in vmap
 
     def any_of_row(self, x: Array) -> Array:
         return x.any(-1, keepdim=True)

@@ -500,18 +500,22 @@ def _hessian_product(
         is_active = is_active & (scale != 0.0)
     sums = backend.shift(m) + backend.total(q) + scale
     is_number = sums == sums
-    if not backend.transposes_jvp:
-        is_active = is_active & (is_number | backend.any_of_row((u != 0.0) | (d != 0.0)))
     # A logit has a gradient if its class is unmasked or has a target, or if the row is NaN.
     has_gradient = is_active & ((x != -math.inf) | (q != 0.0) | ~is_number)
+    u, d = xp.where(has_gradient, u, 0.0), xp.where(is_active, d, 0.0)
     x, q, scale = (xp.where(is_active, y, 0.0) for y in (x, q, scale))
-    u, d, p = xp.where(has_gradient, u, 0.0), xp.where(is_active, d, 0.0), softmax_of_rows(backend, x)
+    p = softmax_of_rows(backend, x)
+    lse = None if constants.z_loss is None else xp.where(m == -math.inf, 0.0, logsumexp_of_rows(backend, x))
+    if not backend.transposes_jvp and not backend.is_known_true(is_number):
+        # A row of NaN has a product of 0 with tangents of 0.
+        counts = is_number | backend.any_of_row((u != 0.0) | (d != 0.0))
+        p, q, scale, lse = (y if y is None else xp.where(counts, y, 0.0) for y in (p, q, scale, lse))
     b = slope * d
     deviation = centered(backend, u, p)
     curvature, level = backend.total(q), backend.total(b)
     if constants.z_loss is not None:
         z = constants.z_loss * backend.cast(is_active & has_target, x.dtype)
-        curvature = curvature + 2.0 * z * xp.where(m == -math.inf, 0.0, logsumexp_of_rows(backend, x))
+        curvature = curvature + 2.0 * z * lse
         level = level + 2.0 * z * backend.total(p * u)
     products = [
         scale * xp.where(has_gradient, p * (curvature * deviation + level) - b, 0.0),

@@ -166,7 +166,8 @@ class _NoOptions(NamedTuple):
 
 def _raw(backend: Backend, primals: Primals, _: Any, __: Any) -> Array:
     x, weight, *bias = primals
-    raw = affine(backend, x, weight, bias[0] if bias else None)
+    raw = backend.product_of_rows(x, weight.T)
+    raw = backend.add(raw, bias[0]) if bias else raw
     return backend.cast(raw, backend.accumulation_dtype(raw.dtype))
 
 

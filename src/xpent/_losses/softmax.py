@@ -88,11 +88,10 @@ def _linear(backend: Backend, rows: Rows, *, has_classes: bool = True) -> tuple[
     """
     xp, x = backend.xp, masked_logits(backend, rows.x, rows.mask)
     p, v, is_masked = _probabilities(backend, rows, x), backend.cast(rows.vector, x.dtype), x == -math.inf
-    if not backend.transposes_jvp:
-        is_number = p[..., :1] == p[..., :1]
-        if not backend.is_known_true(is_number):
-            is_masked = is_masked & is_number  # all of a row of NaN is NaN
-            p = xp.where(is_number | backend.any_of_row(v != 0.0), p, 0.5)
+    if backend.transposes_jvp or not backend.is_known_true(p[..., :1] == p[..., :1]):
+        is_masked = is_masked & (p == p)  # all of a row of NaN is NaN
+        if not backend.transposes_jvp:
+            p = xp.where((p == p) | backend.any_of_row(v != 0.0), p, 0.5)
     return p, xp.where(is_masked, 0.0, v) if has_classes else v, is_masked
 
 
