@@ -90,7 +90,7 @@ def tests_dask(session: nox.Session) -> None:
     """The tests of the contract on Dask."""
     install(session, "test", extras=("conformance",))
     session.install("dask[array]")
-    run_tests(session, "dask")
+    run_tests(session, ("dask",), *map(str, sorted(Path("tests").glob("test_contract_*.py"))))
 
 
 @nox.session(default=False)

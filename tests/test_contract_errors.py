@@ -20,24 +20,20 @@ BAD_OPTIONS = [
     ({"label_smoothing": float("nan")}, ValueError, "label_smoothing.*nan"),
     ({"label_smoothing": "much"}, TypeError, "label_smoothing.*number.*'much'"),
     ({"label_smoothing": True}, TypeError, "label_smoothing.*number.*True"),
-    ({"label_smoothing": np.asarray(1.5)}, ValueError, r"label_smoothing.*0\.0 and 1\.0.*1\.5"),
     ({"label_smoothing": np.ones(1)}, ValueError, r"label_smoothing.*\(\).*\(1,\)"),
     ({"z_loss": np.asarray(True)[None]}, ValueError, r"z_loss.*\(\).*\(1,\)"),
     ({"z_loss": -1}, ValueError, "z_loss.*at least 0.*-1"),
     ({"z_loss": float("inf")}, ValueError, "z_loss.*inf"),
     ({"z_loss": None}, TypeError, "z_loss.*number.*None"),
     ({"normalizer": -2.0}, ValueError, r"normalizer.*-2\.0"),
-    ({"normalizer": np.asarray(-2.0)}, ValueError, r"normalizer.*at least 0.*-2\.0"),
     ({"normalizer": np.ones(1)}, ValueError, r"normalizer.*\(\).*\(1,\)"),
     ({"normalizer": 2.0, "reduction": "none"}, ValueError, "normalizer.*mean.*sum.*none"),
     ({"ignore_index": 1.5}, TypeError, "ignore_index.*1.5$"),
     ({"ignore_index": np.asarray(1)}, TypeError, "ignore_index.*int.*static_argnames or functools.partial"),
     ({"class_weight": ONES[:2]}, ValueError, r"class_weight.*\(3,\).*\(2,\)"),
     ({"class_weight": np.ones((2, 3))}, ValueError, r"class_weight.*\(3,\).*\(2, 3\)"),
-    ({"class_weight": np.asarray([1, 0.5, -2])}, ValueError, r"class_weight.*at least 0.*-2\.0 at \(2,\)"),
     ({"class_weight": [1.0, 1, 1]}, TypeError, "class_weight.*array.*list"),
     ({"sample_weight": ONES[:3]}, ValueError, r"sample_weight.*\(2,\).*\(3,\)"),
-    ({"sample_weight": np.asarray([1, -1])}, ValueError, r"sample_weight.*at least 0.*-1 at \(1,\)"),
     ({"sample_weight": np.ones((2, 1))}, ValueError, r"sample_weight.*\(2,\).*\(2, 1\)"),
     ({"sample_weight": 2.0}, TypeError, "sample_weight.*array.*float"),
     ({"where": np.ones((2, 3))}, TypeError, "where.*booleans.*float"),
@@ -58,14 +54,26 @@ BAD_OPTIONS = [
 ]
 
 
+BAD_DATA = [
+    ({"label_smoothing": np.asarray(1.5)}, r"label_smoothing.*0\.0 and 1\.0.*1\.5"),
+    ({"normalizer": np.asarray(-2.0)}, r"normalizer.*at least 0.*-2\.0"),
+    ({"class_weight": np.asarray([1, 0.5, -2])}, r"class_weight.*at least 0.*-2\.0 at \(2,\)"),
+    ({"sample_weight": np.asarray([1, -1])}, r"sample_weight.*at least 0.*-1 at \(1,\)"),
+]
+
+
 @pytest.mark.parametrize(("options", "error", "message"), BAD_OPTIONS, ids=lambda value: str(value)[:40])
 def test_bad_option_is_refused(xp, options, error, message):
-    if xp.name == "dask" and any(isinstance(v, np.ndarray) and v.ndim == 0 for v in options.values()):
-        pytest.skip("the number in an array of Dask is not known yet")
     theirs = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     for function in (xpent.cross_entropy, xpent.grad(xpent.cross_entropy)):
         with pytest.raises(error, match=message):
             function(xp.asarray(LOGITS), xp.asarray(LABELS), **theirs)
+
+
+@pytest.mark.only_for(lambda xp: xp.name != "dask")  # which has not computed the numbers
+@pytest.mark.parametrize(("options", "message"), BAD_DATA, ids=lambda value: str(value)[:40])
+def test_numbers_out_of_range_in_the_array_of_an_option_are_refused(xp, options, message):
+    test_bad_option_is_refused(xp, options, ValueError, message)
 
 
 BAD_ARRAYS = [

@@ -69,7 +69,7 @@ class ForwardModeOfAMeanIsThatOfASum(CrossEntropy):
         return super().jvp(v) * (np.sum(self.counts) if self.reduction == "mean" else 1)
 
 
-@caught_by("second-derivative", "masked classes, ignored rows")
+@caught_by("second-derivative", "masked classes, fully masked rows, ignored rows")
 class LogSumExpIsAConstant(CrossEntropy):
     """The second derivative takes the log-sum-exp that the forward pass saved for a constant."""
 
@@ -77,7 +77,7 @@ class LogSumExpIsAConstant(CrossEntropy):
         return self.whole(self.factor * total(self.q) * self.p * self.rows(v))
 
 
-@caught_by("second-derivative", "masked classes, ignored rows")
+@caught_by("second-derivative", "masked classes, fully masked rows, ignored rows")
 class GradientIsAConstant(CrossEntropy):
     """The second derivative is 0."""
 

@@ -16,12 +16,12 @@ class SoftmaxTakesNoMaximumOut(Softmax):
 
 
 @caught_by("softmax-of-a-fully-masked-row")
-class SoftmaxOfNothingIsZero(Softmax):
-    """The softmax of a row without a possible class is 0."""
+class SoftmaxOfNothingIsUniform(Softmax):
+    """The softmax of a row without a possible class is uniform."""
 
     @cached_property
     def p(self):
-        return np.where(np.all(self.x == -np.inf, axis=-1, keepdims=True), 0, super().p)
+        return np.where(np.all(self.x == -np.inf, axis=-1, keepdims=True), 1 / self.x.shape[-1], super().p)
 
 
 @caught_by("softmax")

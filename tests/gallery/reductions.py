@@ -30,7 +30,7 @@ class MeanCountsTheFirstAxis(CrossEntropy):
         return super().mean_denominator / math.prod(self.batch[1:])
 
 
-@caught_by("sum-of-rows", "masked classes, cotangents, ignored rows, second derivative")
+@caught_by("sum-of-rows", "masked classes, fully masked rows, cotangents, ignored rows, second derivative")
 class SumIsTheMean(CrossEntropy):
     """`reduction='sum'` returns the mean."""
 
