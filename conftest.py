@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import itertools
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +35,10 @@ DTYPES = {
     "jax": ("float32",),
     "jax-jit": ("float64",),
     "array-api-strict": ("float64", "float32"),
-    "dask": ("float64", "float32"),
+    "dask": ("float32",),
 }
 # JAX spends its time compiling. Both ways of calling it are tested, and two dtypes; a third where rounding is what is
-# tested, and in the conformance kit, which also asks float32 of jitted functions. --thorough tests all together.
+# tested. The conformance suite asks float32 of jitted functions. --thorough tests all together.
 DTYPES_OF_ROUNDING = DTYPES | {"jax": ("float32", "bfloat16")}
 THOROUGH_DTYPES = DTYPES | {"jax": ALL_DTYPES, "jax-jit": ALL_DTYPES}
 
@@ -195,13 +197,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what does not apply. A test of no library runs together with NumPy's, hence in one nox session only."""
+    applies = [_applies(item, config) for item in items]
+    config.hook.pytest_deselected(items=list(itertools.compress(items, map(operator.not_, applies))))
+    items[:] = itertools.compress(items, applies)
+
+
+def _applies(item: pytest.Item, config: pytest.Config) -> bool:
+    if item.get_closest_marker("thorough") is not None and not config.getoption("--thorough"):
+        return False
     backends = set(_backends(config))
-    deselected = [item for item in items if not _applies(item, backends)]
-    items[:] = [item for item in items if _applies(item, backends)]
-    config.hook.pytest_deselected(items=deselected)
-
-
-def _applies(item: pytest.Item, backends: set[str]) -> bool:
     library, only_for = item.get_closest_marker("library"), item.get_closest_marker("only_for")
     xp = item.callspec.params.get("xp") if hasattr(item, "callspec") else None
     if xp is None:

@@ -13,7 +13,8 @@ nox.options.reuse_existing_virtualenvs = True
 
 # Tests on JAX spend most of their time in the compiler of XLA.
 UNOPTIMIZED = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 NO_TESTS = 5  # the exit status of pytest
 
@@ -46,6 +47,7 @@ def run_tests(session: nox.Session, backends: tuple[str, ...], *arguments: str, 
     """Run pytest on some backends, in two processes; tests of one xdist_group share a process."""
     chosen = [argument for backend in backends for argument in ("--backend", backend)]
     parallel = ("--numprocesses", "2", "--dist", "loadgroup")
+    session.env["OMP_NUM_THREADS"] = "1"  # of each process
     session.run("pytest", *parallel, *chosen, *arguments, *session.posargs, **options)
 
 

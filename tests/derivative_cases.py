@@ -5,6 +5,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import textbook
 
 import xpent
@@ -84,6 +85,11 @@ HIGH_ORDER = (
     "cross_entropy weighted distribution",
 )
 HIGH_ORDER_CASES = [case for case in CASES if case.id in HIGH_ORDER]
+
+
+def parameters(cases, due):
+    """Parameters of a test whose cases with other ids than those due are left to thorough runs."""
+    return [pytest.param(each, id=each.id, marks=() if each.id in due else pytest.mark.thorough) for each in cases]
 
 
 def build(case, xp, asarray):

@@ -23,6 +23,7 @@ from xpent.conformance.libraries import Unsupported, library
 from xpent.conformance.runner import FAILS, PASS, UNSUPPORTED, judge
 
 ON_STRICT = "xpent array-api-strict"
+OTHER_DTYPES = [dtype for dtype in DTYPES if dtype != "float32"]
 
 
 def implementation(name):
@@ -65,14 +66,30 @@ def test_xpent_conforms_inside_torch(check):
 
 
 @pytest.mark.library("jax-jit")
-@conforms("xpent jax", dtypes=["float32"])  # compiling takes long; `xpent check` asks all
+@pytest.mark.unoptimized
+@conforms("xpent jax", dtypes=["float32"])
 def test_xpent_conforms_on_jax(check):
     check()
 
 
 @pytest.mark.library("jax-jit")
-@conforms("xpent jax autodiff", dtypes=["float32", "bfloat16"])
+@pytest.mark.unoptimized
+@conforms("xpent jax autodiff", dtypes=["float32"])
 def test_xpent_conforms_inside_jax(check):
+    check()
+
+
+@pytest.mark.library("jax-jit")
+@pytest.mark.thorough
+@conforms("xpent jax", dtypes=OTHER_DTYPES)
+def test_xpent_conforms_on_jax_in_other_dtypes(check):
+    check()
+
+
+@pytest.mark.library("jax-jit")
+@pytest.mark.thorough
+@conforms("xpent jax autodiff", dtypes=OTHER_DTYPES)
+def test_xpent_conforms_inside_jax_in_other_dtypes(check):
     check()
 
 

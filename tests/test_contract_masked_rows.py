@@ -7,6 +7,7 @@ from exactness import assert_within, differentiate, spread
 import xpent
 from xpent.conformance import oracle
 
+pytestmark = pytest.mark.unoptimized
 INF, NAN = np.inf, np.nan
 OTHER = np.asarray([[1.0, -INF, 0.5], [2.0, 0.25, -1.0]])
 ROWS = np.concatenate([[[-INF] * 3], OTHER])

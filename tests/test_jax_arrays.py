@@ -11,7 +11,7 @@ from jax import export  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
 
-pytestmark = pytest.mark.library("jax", "jax-jit")
+pytestmark = [pytest.mark.library("jax", "jax-jit"), pytest.mark.unoptimized]
 GENERATOR = np.random.default_rng(0)
 ROWS, CLASSES, DEPTH = 8, 4, 6
 X, V = GENERATOR.standard_normal((2, ROWS, CLASSES))

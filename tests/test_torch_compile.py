@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER, LABELS, Q, X, assert_close, build, case
+from derivative_cases import ALL_OPTIONS, CASES, HIGH_ORDER, LABELS, Q, X, assert_close, build, case, parameters
 from exactness import assert_normal_numbers_within, rows_of_subnormal_exponentials
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.func import grad, grad_and_value, hessian, jacfwd, jvp, vjp, vmap
@@ -41,9 +41,11 @@ def test_forward_and_backward_are_those_of_the_textbook(case, asarray):
     assert_close(backward(compiled(ours, "aot_eager"), moving), backward(theirs, moving), case, order=1)
 
 
-@pytest.mark.parametrize("id", ["softmax where", "log_softmax tuple of axes", *HIGH_ORDER])
-def test_generated_code_is_that_of_the_textbook(id, asarray):  # noqa: A002
-    (case,) = [case for case in CASES if case.id == id]
+GENERATED = [case for case in CASES if case.id in ("softmax where", "log_softmax tuple of axes", *HIGH_ORDER)]
+
+
+@pytest.mark.parametrize("case", parameters(GENERATED, due=("log_softmax tuple of axes", ALL_OPTIONS.id)))
+def test_generated_code_is_that_of_the_textbook(case, asarray):
     ours, theirs, moving = build(case, torch, asarray)
     assert_close(backward(compiled(ours), moving), backward(theirs, moving), case, order=1)
 
@@ -55,12 +57,14 @@ def loss(x, t):
 VALUE_AND_GRAD = xpent.value_and_grad(xpent.cross_entropy)
 OF_TORCH_FUNC = {
     "grad": grad(loss),
-    "grad and value": grad_and_value(loss),
-    "grad of grad": grad(lambda x, t: grad(loss)(x, t).square().sum()),
     "vmap of grad": vmap(grad(loss)),
     "jvp": lambda x, t: jvp(lambda x: loss(x, t), (x,), (x,)),
-    "jacfwd": jacfwd(loss),
     "hessian": hessian(loss),
+}
+MORE_OF_TORCH_FUNC = {
+    "grad and value": grad_and_value(loss),
+    "grad of grad": grad(lambda x, t: grad(loss)(x, t).square().sum()),
+    "jacfwd": jacfwd(loss),
     "vjp of log_softmax": lambda x, _: vjp(xpent.log_softmax, x)[1](x),
     "jacfwd of softmax": lambda x, _: jacfwd(xpent.softmax)(x[0]),
 }
@@ -81,7 +85,7 @@ def test_derivatives_inside_what_is_compiled_are_those_outside(transform, asarra
     assert_close(compiled(function, "aot_eager")(*arrays), function(*arrays), case("", "cross_entropy", X), order=2)
 
 
-@pytest.mark.parametrize("argnums", [(0,), (1,), (1, 0)])
+@pytest.mark.parametrize("argnums", [(1, 0), *(pytest.param(one, marks=pytest.mark.thorough) for one in ((0,), (1,)))])
 def test_axis_and_argnums_may_be_open_to_change(argnums, asarray):
     """With dynamic shapes the compiler takes 0 in (0,) for false where this zero is one it keeps open."""
     x, q, function = asarray(X), asarray(Q), xpent.value_and_grad(xpent.cross_entropy, argnums)
@@ -90,10 +94,16 @@ def test_axis_and_argnums_may_be_open_to_change(argnums, asarray):
         assert_close(found, function(x, q, axis=axis), case("", "cross_entropy", X), order=2)
 
 
-@pytest.mark.parametrize("transform", OF_TORCH_FUNC)
-def test_torch_func_inside_what_is_compiled_is_refused_or_right(transform, asarray):
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(pytest.param(function, id=name) for name, function in OF_TORCH_FUNC.items()),
+        *(pytest.param(f, id=name, marks=pytest.mark.thorough) for name, f in MORE_OF_TORCH_FUNC.items()),
+    ],
+)
+def test_torch_func_inside_what_is_compiled_is_refused_or_right(function, asarray):
     """The compiler would differentiate the maximum, whose subgradient at a tie is no derivative of ours."""
-    arrays, function = [asarray(0 * X), asarray(LABELS)], OF_TORCH_FUNC[transform]
+    arrays = [asarray(0 * X), asarray(LABELS)]
     with pytest.raises(torch._dynamo.exc.Unsupported):
         compiled(function, "aot_eager")(*arrays)
     torch.compiler.reset()
@@ -161,8 +171,14 @@ def test_a_long_row_is_summed_as_exactly_as_a_short_one(dynamic, device):
     assert (loss - exact_loss).abs() <= units.max() * 2.0**-24 * exact_loss
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("kind", ["indices", "one-hot"])
+@pytest.mark.parametrize(
+    ("kind", "dynamic"),
+    [
+        ("indices", False),
+        ("one-hot", True),
+        *(pytest.param(*both, marks=pytest.mark.thorough) for both in (("indices", True), ("one-hot", False))),
+    ],
+)
 def test_sums_of_subnormal_exponentials_are_within_the_bound(kind, dynamic, device):
     of_loss = functools.partial(xpent.cross_entropy, reduction="none")
     function = torch.compile(of_loss, fullgraph=True, dynamic=dynamic)
@@ -176,7 +192,7 @@ def test_sums_of_subnormal_exponentials_are_within_the_bound(kind, dynamic, devi
         assert_normal_numbers_within(gradient.cpu(), exact, units)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float16, marks=pytest.mark.thorough), torch.bfloat16], ids=str)
 def test_narrow_logits_give_a_float32_loss_and_a_gradient_in_their_dtype(dtype, device):
     x, t = torch.tensor(X, device=device, dtype=dtype), torch.tensor(LABELS, device=device)
     (value, gradient), expected = backward(compiled(xpent.cross_entropy), [x], t), backward(xpent.cross_entropy, [x], t)
