@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import itertools
 import operator
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,14 @@ def _default_device_of_jax(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with jax.default_device(jax.devices(request.config.getoption("--device"))[0]):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _same_random_tensors() -> None:
+    """PyTorch draws the same numbers in every run, in whatever order and process the tests run."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture

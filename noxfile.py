@@ -22,9 +22,9 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
 def install(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
-    """Install xpent with extras, and dependency groups."""
+    """Install xpent with extras, and dependency groups; Python compiles what is imported, a fraction of it."""
     package = f".[{','.join(extras)}]" if extras else "."
-    session.install("-e", package, *nox.project.dependency_groups(PYPROJECT, *groups))
+    session.install("--no-compile", "-e", package, *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
 @nox.session

@@ -136,8 +136,10 @@ def test_a_label_of_a_subclass_is_checked_where_its_data_can_be_seen(label):
 @every_function
 def test_vmap_over_a_function_of_captured_tensors_records_it(function, device):
     """The loss of each sample and a term of tensors that all samples share, and that require a gradient."""
-    (features, labels), weight = batch(ROWS, device), torch.randn(CLASSES, DEPTH, device=device, requires_grad=True)
-    samples = torch.linspace(1, 2, 4, device=device)
+    features, labels = batch(ROWS, device)
+    features, double = features.double(), {"dtype": torch.float64, "device": device}
+    weight = torch.randn(CLASSES, DEPTH, **double, requires_grad=True)
+    samples = torch.linspace(1, 2, 4, **double)
 
     def term(factor):
         return factor * function(features @ weight.T, labels, features, weight).square().sum()
