@@ -13,7 +13,7 @@ from xpent._arguments import (
     check_softcap,
 )
 from xpent._backends.registry import backend_of
-from xpent._engine.call import Call, differentiable
+from xpent._engine.call import Call, differentiable, names_options
 from xpent._engine.layout import to_rows
 from xpent._engine.types import Array, ArrayT
 from xpent._losses import linear
@@ -162,6 +162,7 @@ def logsumexp(x: ArrayT, /, *, axis: Axis = -1, keepdims: bool = False, where: A
     return Call(backend, LOGSUMEXP, (x,), rules.Constants(where), options, len(axes) == x.ndim and not keepdims)
 
 
+@names_options
 def softmax_jacobian(x: ArrayT, /, *, axis: int = -1) -> ArrayT:
     """Jacobian of softmax, dp_i / dx_j = p_i (1 - p_i) on the diagonal and -p_i p_j off it.
 

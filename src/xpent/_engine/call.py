@@ -9,7 +9,7 @@ from typing import Any, Concatenate, NamedTuple
 
 from xpent._backends.base import Array, Backend
 from xpent._engine.rule import Rule
-from xpent._engine.types import ArrayT, P
+from xpent._engine.types import ArrayT, P, R
 
 # What other libraries call the options.
 _OTHER_NAMES = {
@@ -61,6 +61,20 @@ def differentiable(bind: Callable[Concatenate[ArrayT, P], Call]) -> Callable[Con
     function.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]
     function.bind = bind  # type: ignore[attr-defined]
     return function
+
+
+def names_options(function: Callable[P, R]) -> Callable[P, R]:
+    """A public function that raises an error with the names of its options if it is given another."""
+
+    @functools.wraps(function)
+    def wrapper(*arrays: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*arrays, **options)
+        except TypeError:
+            check_names(wrapper, options)
+            raise
+
+    return wrapper
 
 
 def check_names(function: Callable[..., Any], options: dict[str, Any]) -> None:
