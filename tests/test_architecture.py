@@ -21,6 +21,8 @@ OF_THE_KIT = [conformance.check, conformance.parametrize, conformance.target, co
 
 # A layer may import those below it; modules of one package may import each other.
 LAYERS = (
+    {"scipy"},
+    {"_weighted"},
     {"__init__"},
     {"_functions", "_transforms"},
     {"_arguments"},
@@ -35,7 +37,9 @@ MODULES_OF = {
     "jax": {"_backends.jax"},
     "array_api_compat": {"_backends.base", "_backends.registry"},
 }
-OPEN_TO_ALL = {f"_backends.{name}" for name in ("base.Array", "base.Backend", "base.DType", "registry.backend_of")}
+OPEN_TO_ALL = {f"_backends.{name}" for name in ("base.Array", "base.Backend", "base.DType")} | {
+    f"_backends.registry.{name}" for name in ("as_arrays", "backend_of", "namespace_of")
+}
 
 
 def name_of(file):

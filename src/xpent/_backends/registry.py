@@ -117,3 +117,42 @@ def _of_namespace(name: str, array: Array) -> Backend:
             )
         _by_namespace[xp] = Backend(xp)
     return _by_namespace[xp]
+
+
+def as_arrays(**values: Any) -> tuple[Backend, ModuleType, list[Array]]:
+    """Arrays of one library, in one floating-point or complex dtype, of array-likes and numbers; None is left out.
+
+    Returns their backend and the library's namespace of the array API standard, too. Without an array among the values
+    the library is NumPy. One value alone keeps its dtype.
+    """
+    given: list[Any] = [value for value in values.values() if value is not None]
+    arrays = {name: value for name, value in values.items() if hasattr(value, "dtype")}
+    if not arrays:
+        from xpent._backends.numpy import NUMPY as backend
+    else:
+        backend = backend_of(arrays)  # type: ignore[assignment]
+    if len(arrays) == len(given) == 1:
+        return backend, array_api_compat.array_namespace(*given), given
+    like = next(iter(arrays.values()), None)
+    xp = backend.xp if like is None else array_api_compat.array_namespace(*arrays.values())
+    device = {} if like is None or backend.device(like) is None else {"device": backend.device(like)}
+    given = [
+        v if hasattr(v, "dtype") or isinstance(v, complex | float | int) else xp.asarray(v, **device) for v in given
+    ]
+    if len(given) == 1:
+        return backend, xp, [xp.asarray(*given)]
+    try:
+        dtype = xp.result_type(*given, 1.0)
+    except TypeError:  # the standard defines no result of integers and floating-point numbers
+        kinds = ("real floating", "complex floating")
+        floating = [v.dtype for v in given if hasattr(v, "dtype") and xp.isdtype(v.dtype, kinds)]
+        floating += [xp.asarray(v).dtype for v in given if isinstance(v, complex)]
+        dtype = xp.result_type(*floating, xp.__array_namespace_info__().default_dtypes()["real floating"])
+    converted = [xp.astype(v, dtype) if hasattr(v, "dtype") else xp.asarray(v, dtype=dtype, **device) for v in given]
+    return backend, xp, converted
+
+
+def namespace_of(*arrays: Array) -> ModuleType:
+    """The namespace of the array API standard that arrays of one library have in common."""
+    xp: ModuleType = array_api_compat.array_namespace(*arrays)
+    return xp
