@@ -58,7 +58,6 @@ def test_edge_cases_of_logsumexp_are_those_of_scipy(a, b):
     for keepdims in (False, True):
         theirs = quietly(original("logsumexp"), a, b=b, keepdims=keepdims, return_sign=True)
         ours = xpent.scipy.logsumexp(a, b=b, keepdims=keepdims, return_sign=True)
-        # SciPy cannot say that the difference is negative infinity without return_sign, so it is not compared.
         pairs = [*zip(ours, theirs, strict=True)]
         pairs.append((xpent.scipy.logsumexp(a, b=b), quietly(original("logsumexp"), a, b=b)))
         for one, other in pairs:
@@ -137,8 +136,11 @@ def test_random_options_of_logsumexp_are_exact(data):
     assert found.shape == sign.shape == theirs.shape
     for row, value, its_sign in zip(x, found.ravel(), sign.ravel(), strict=True):
         total, size = exact(row, b)
-        if abs(total) < 1e-10 * size:
-            assert total or value == -INF or np.exp(value - float(mpmath.log(size))) < 1e-13
+        if size == 0:
+            assert (value, its_sign) == (-INF, 0)
+            continue
+        if abs(total) < 1e-10 * size:  # nothing but the rounding of the terms may be left
+            assert np.exp(value - float(mpmath.log(size))) < 1e-10
             continue
         logarithm = mpmath.log(abs(total))
         allowed = 2.0**-53 * (60 * float(size / abs(total)) + abs(float(logarithm)))
@@ -178,6 +180,7 @@ DERIVATIVES = [
     ([1.0, -2.0, 0.5], [1.0, -2.0, 0.25]),
     ([1.0, -2.0, 0.5], [1.0, 0.0, -0.5]),
     ([1.0, 1.0, 1.25], [-1.0, 2.0, -0.875]),
+    ([1.0, 1.0, 1.25], [-1.0, 1.25, 0.0]),
 ]
 
 
@@ -202,7 +205,27 @@ def test_derivatives_in_torch_are_exact_for_all_weights(x, b):
     forward = torch.func.jacfwd(function, (0, 1))(*arrays)
     for found, expected in zip(forward, expected_gradients(x, b), strict=True):
         np.testing.assert_allclose(found.detach(), expected, rtol=1e-12)
-    assert torch.autograd.gradgradcheck(function, arrays) or 0.0 in b
+    assert torch.autograd.gradgradcheck(function, arrays)
+
+
+@pytest.mark.library("torch")
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=5), st.sampled_from([0.0, 500.0]))
+def test_derivatives_of_random_weighted_sums_in_torch_are_exact(pairs, offset):
+    import torch
+
+    x, b = [np.asarray(part) for part in zip(*pairs, strict=True)]
+    total, size = exact(x, b)
+    if abs(total) < 1e-3 * size or size == 0:
+        return
+    arrays = [torch.tensor(part, requires_grad=True) for part in (x + offset, b)]
+    value, _ = xpent.scipy.logsumexp(arrays[0], b=arrays[1], return_sign=True)
+    of_x, of_b = torch.autograd.grad(value, arrays)
+    units = 2.0**-53 * (60 + np.ptp(x)) * float(size / abs(total))
+    for j, (v, w) in enumerate(zip(x, b, strict=True)):
+        with mpmath.workdps(60):
+            term = mpmath.exp(mpmath.mpf(float(v))) / total
+        assert float(of_x[j]) == pytest.approx(float(w * term), rel=units, abs=1e-300)
+        assert float(of_b[j]) == pytest.approx(float(term), rel=units, abs=1e-300)
 
 
 @pytest.mark.library("jax", "jax-jit")
@@ -242,5 +265,5 @@ def test_the_drop_in_passes_the_conformance_suite(name):
     report = conformance.check(
         along_the_last_axis, library="numpy", computes=name, value_and_grad=None, dtypes=["float32", "float64"]
     )
-    assert report.outcomes
-    assert [(outcome.case, outcome.message) for outcome in report.surprises if "all-masked" not in outcome.case] == []
+    assert sum(outcome.status == "pass" for outcome in report.outcomes) > 10
+    assert [(outcome.case, outcome.message) for outcome in report.surprises] == []

@@ -18,7 +18,7 @@ def weighted_logsumexp(
     """Logarithm of the weighted sum of exponentials, log sum_j b_j exp(x_j), of real numbers.
 
     With P the log-sum-exp of x_j + log b_j over the positive weights and N that of x_j + log(-b_j) over the negative
-    ones, the logarithm of the absolute value is max(P, N) + log(-expm1(-abs(P - N))) and the sign that of P - N. Where
+    ones, the logarithm of the absolute value is max(P, N) + log1p(-exp(-abs(P - N))) and the sign that of P - N. Where
     P and N are so close that more than half of the sum cancels, the terms themselves are added.
 
     Parameters
@@ -52,14 +52,14 @@ def weighted_logsumexp(
         of_positive = logsumexp(y, axis=axis, keepdims=True, where=~(b <= 0.0))  # weights of NaN are among these
         of_negative = logsumexp(y, axis=axis, keepdims=True, where=b < 0.0)
         larger, smaller = xp.maximum(of_positive, of_negative), xp.minimum(of_positive, of_negative)
-        has_both = (smaller != -math.inf) & ~((larger == smaller) & xp.isfinite(larger))
-        # Where only one of them is finite, autodiff must not meet their infinite difference.
-        gap = xp.where(has_both, larger, 1.0) - xp.where(has_both, smaller, 0.0)
-        result = larger + xp.where(has_both, xp.log(-xp.expm1(-gap)), 0.0)
-        sign = xp.astype(of_positive > of_negative, x.dtype) - xp.astype(of_positive < of_negative, x.dtype)
         # Where most of the sum cancels, the rounding of the logarithms would be amplified.
         is_near = xp.isfinite(larger) & xp.isfinite(smaller) & (larger - smaller < 0.7)
-        terms = b * xp.exp(xp.where(is_zero, 0.0, x - shift))
+        # Autodiff must meet neither a difference of infinities nor a derivative that is infinite.
+        has_both = ~is_near & (smaller != -math.inf)
+        gap = xp.where(has_both, larger, 1.0) - xp.where(has_both, smaller, 0.0)
+        result = larger + xp.where(has_both, xp.log1p(-xp.exp(-gap)), 0.0)
+        sign = xp.astype(of_positive > of_negative, x.dtype) - xp.astype(of_positive < of_negative, x.dtype)
+        terms = xp.where(is_zero, 0.0, b * xp.exp(xp.where(is_zero, 0.0, x - shift)))
         total = xp.sum(xp.where(is_near, terms, 1.0), axis=axis, keepdims=True)
         cancels = total == 0.0
         of_total = xp.where(cancels, -math.inf, xp.log(xp.where(cancels, 1.0, xp.abs(total))))
