@@ -121,6 +121,12 @@ def test_bad_input_raises_clear_errors():
         xpent.scipy.logsumexp([1.0, 2.0], b=[1.0, 2.0, 3.0])
 
 
+def test_integers_with_integer_weights_are_floating_point():
+    found = xpent.scipy.logsumexp(np.asarray([1, 2]), b=np.asarray([1, 2]))
+    assert found.dtype == np.float64
+    assert found == pytest.approx(original("logsumexp")([1, 2], b=[1, 2]), rel=1e-15)
+
+
 numbers = st.integers(-40, 40).map(lambda n: n / 4)
 
 
@@ -206,6 +212,28 @@ def test_derivatives_in_torch_are_exact_for_all_weights(x, b):
     for found, expected in zip(forward, expected_gradients(x, b), strict=True):
         np.testing.assert_allclose(found.detach(), expected, rtol=1e-12)
     assert torch.autograd.gradgradcheck(function, arrays)
+
+
+@pytest.mark.library("torch")
+def test_a_weight_of_zero_beside_an_overflowing_exponential_does_no_harm_in_torch():
+    import torch
+
+    x, b = torch.tensor([1000.0, 0.0, INF], requires_grad=True), torch.tensor([0.0, 1.0, 0.0], requires_grad=True)
+    value = xpent.scipy.logsumexp(x, b=b)
+    of_x, of_b = torch.autograd.grad(value, (x, b))
+    assert (value.item(), of_x.tolist(), of_b.tolist()[1:]) == (0.0, [0.0, 1.0, 0.0], [1.0, 0.0])
+    assert of_b[0] > 1e38
+
+
+@pytest.mark.library("torch")
+def test_the_shift_adds_nothing_to_small_entries_of_the_gradient_in_torch():
+    import torch
+
+    x = torch.tensor([50.25, *np.linspace(-1, 1, 9)], dtype=torch.float32, requires_grad=True)
+    b = torch.tensor([1e-35, *np.linspace(0.1, 0.9, 9)], dtype=torch.float32)
+    (of_x,) = torch.autograd.grad(xpent.scipy.logsumexp(x, b=b), x)
+    terms = b.double() * torch.exp(x.double())
+    assert of_x[0].item() == pytest.approx((terms[0] / terms.sum()).item(), rel=2e-5)
 
 
 @pytest.mark.library("torch")

@@ -108,7 +108,7 @@ def _of_zero_weights(xp: ModuleType, x: Array, b: Array, result: Array, axis: Ax
     """The sum of b_j exp(x_j - result) over weights of 0, which is 0 but has derivatives with respect to them."""
     has_derivative = (b == 0.0) & xp.isfinite(x) & xp.isfinite(result)
     exponent = xp.where(has_derivative, x, 0.0) - xp.where(xp.isfinite(result), result, 0.0)
-    limit = math.log(xp.finfo(x.dtype).max)  # the product of 0 and an overflow would be NaN
+    limit = math.log(xp.finfo(x.dtype).max) - 1.0  # the product of 0 and an overflow would be NaN
     terms = b * xp.exp(xp.where(exponent < limit, exponent, limit))
     return xp.sum(xp.where(has_derivative, terms, 0.0), axis=axis, keepdims=True)
 

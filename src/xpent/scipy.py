@@ -135,7 +135,7 @@ def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, 
     >>> float(value.round(8)), float(sign)
     (1.54132485, -1.0)
     """
-    _, xp, arrays = as_arrays(a=_required("a", a), b=b)
+    backend, xp, arrays = as_arrays(a=_required("a", a), b=b)
     arrays = [array[None] if array.ndim == 0 else array for array in arrays]
     if b is not None:
         try:
@@ -144,7 +144,7 @@ def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, 
             shapes = " and ".join([str(tuple(array.shape)) for array in arrays])
             raise ValueError(f"a and b must have shapes that broadcast, got {shapes}") from None
     x, weights = arrays[0], arrays[1] if b is not None else None
-    is_complex = xp.isdtype(x.dtype, "complex floating")
+    is_complex = not backend.is_real(x) and xp.isdtype(x.dtype, "complex floating")
     if axis == ():  # every entry is a sum of its own
         x, weights = [None if array is None else array[..., None] for array in (x, weights)]
         axis, keepdims = -1, False
@@ -166,14 +166,15 @@ def _of_rows(function: Callable[..., Any], x: Any, axis: Axis, masked: float) ->
     backend, xp, (x,) = as_arrays(x=_required("x", x))
     is_expanded = axis == () or (x.ndim == 0 and axis in (None, 0, -1))
     x, axis = (x[..., None], -1) if is_expanded else (x, axis)
-    if xp.isdtype(x.dtype, "complex floating"):
+    if not backend.is_real(x) and xp.isdtype(x.dtype, "complex floating"):
         y = x - complex_logsumexp(x, None, axis=axis, keepdims=True)
         y = xp.exp(y) if masked == 0.0 else y
     else:
         y = function(x, axis=axis)
         if 0 not in y.shape:
-            with backend.errstate():
-                y = xp.where(xp.max(y, axis=axis, keepdims=True) == masked, math.nan, y)
+            is_masked = xp.max(y, axis=axis, keepdims=True) == masked
+            if backend.differentiates or not backend.is_known_true(~is_masked):
+                y = xp.where(is_masked, math.nan, y)
     return _scalar(y[..., 0]) if is_expanded else y
 
 
