@@ -1,0 +1,566 @@
+"""The functions of torch.nn.functional that xpent computes, with their signatures."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import LinearCrossEntropyOptions, functional
+
+from xpent import _functions
+from xpent._backends.registry import backend_of
+
+# PyTorch's own functions raise their own errors for what they refuse. `xpent.torch.patch` replaces one of them.
+_softmax, _log_softmax, _nll_loss = functional.softmax, functional.log_softmax, functional.nll_loss
+_cross_entropy, _linear_cross_entropy = functional.cross_entropy, functional.linear_cross_entropy
+
+_HALF = (torch.float16, torch.bfloat16)
+_FLOATING = (torch.float32, torch.float64, *_HALF)
+
+
+def softmax(
+    input: Tensor,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Softmax as `torch.nn.functional.softmax` computes it: exp(x_j) / sum_k exp(x_k).
+
+    Parameters
+    ----------
+    input : Tensor
+        Logits.
+    dim : int, optional
+        The dimension that sums to 1. Without it, PyTorch's deprecated choice: 0 for 0, 1 or 3 dimensions, else 1.
+    _stacklevel : int
+        Which caller the warning about a missing ``dim`` names.
+    dtype : torch.dtype, optional
+        What ``input`` is converted to first.
+
+    Returns
+    -------
+    Tensor
+        Shape of ``input``. NaN for a row that is -inf everywhere or holds NaN or +inf.
+
+    Raises
+    ------
+    IndexError, NotImplementedError, TypeError
+        As `torch.nn.functional.softmax` does.
+
+    Notes
+    -----
+    Rows are divided by a sum that is accurate for any number of classes.
+
+    Examples
+    --------
+    >>> import torch, xpent.torch
+    >>> xpent.torch.softmax(torch.tensor([1.0, 2.0, 3.0]), dim=0)
+    tensor([0.0900, 0.2447, 0.6652])
+    """
+    return _of_rows("softmax", input, dim, _stacklevel, dtype)
+
+
+def log_softmax(
+    input: Tensor,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Logarithm of softmax as `torch.nn.functional.log_softmax` computes it: x_j - log sum_k exp(x_k).
+
+    Parameters
+    ----------
+    input : Tensor
+        Logits.
+    dim : int, optional
+        The dimension whose exponentials sum to 1. Without it, PyTorch's deprecated choice: 0 for 0, 1 or 3 dimensions,
+        else 1.
+    _stacklevel : int
+        Which caller the warning about a missing ``dim`` names.
+    dtype : torch.dtype, optional
+        What ``input`` is converted to first.
+
+    Returns
+    -------
+    Tensor
+        Shape of ``input``. NaN for a row that is -inf everywhere or holds NaN or +inf.
+
+    Raises
+    ------
+    IndexError, NotImplementedError, TypeError
+        As `torch.nn.functional.log_softmax` does.
+
+    Notes
+    -----
+    `torch.nn.functional.log_softmax` returns 0 for the largest entry if its probability is close to 1; here it is
+    accurate.
+
+    Examples
+    --------
+    >>> import torch, xpent.torch
+    >>> xpent.torch.log_softmax(torch.tensor([0.0, -50.0]), dim=0)
+    tensor([-1.9287e-22, -5.0000e+01])
+    """
+    return _of_rows("log_softmax", input, dim, _stacklevel, dtype)
+
+
+def logsumexp(input: Tensor, dim: int | tuple[int, ...], keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+    """Logarithm of a sum of exponentials as `torch.logsumexp` computes it: log sum_j exp(x_j).
+
+    Parameters
+    ----------
+    input : Tensor
+        Numbers. Complex ones are left to `torch.logsumexp`.
+    dim : int or tuple of ints
+        The dimensions summed over.
+    keepdim : bool
+        Whether to keep the dimensions summed over, as dimensions of length one.
+    out : Tensor, optional
+        Where to write the result; no input may require a gradient then.
+
+    Returns
+    -------
+    Tensor
+        The dtype of ``input``, the default one for integers and booleans. -inf for a sum of zeros or of nothing.
+
+    Raises
+    ------
+    IndexError, RuntimeError, TypeError
+        As `torch.logsumexp` does.
+
+    Notes
+    -----
+    `torch.logsumexp` returns the maximum if the other terms are small beside it; that is rounding, except where the
+    maximum is 0 or nearly 0. There the result is accurate here.
+
+    Examples
+    --------
+    >>> import torch, xpent.torch
+    >>> xpent.torch.logsumexp(torch.tensor([0.0, -50.0]), dim=0)
+    tensor(1.9287e-22)
+    """
+    dims = dim if isinstance(dim, tuple | list) else (dim,)
+    dims = tuple([_python_number(d) for d in dims])
+    is_supported = (
+        isinstance(input, Tensor)
+        and not input.is_complex()
+        and type(keepdim) is bool
+        and len(dims) > 0
+        and all([_is_dimension(input, d) for d in dims])
+        and len({d % input.dim() for d in dims}) == len(dims)
+    )
+    if not is_supported:
+        return torch.logsumexp(input, dim, keepdim, out=out)
+    value = _functions.logsumexp(input, axis=dims, keepdims=keepdim)
+    return value if out is None else torch.mul(value, 1, out=out)  # resizes and converts as PyTorch does
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-likelihood loss of log-probabilities, by `torch.nn.functional.nll_loss`.
+
+    Parameters
+    ----------
+    input : Tensor
+        Log-probabilities, (C), (N, C) or (N, C, d1, ...).
+    target : Tensor
+        Class indices, int64 or uint8: the shape of ``input`` without the dimension of the classes.
+    weight : Tensor, optional
+        One weight for each class, (C).
+    size_average, reduce : bool, optional
+        Deprecated in favor of ``reduction``.
+    ignore_index : int
+        Rows with this target are left out.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the sum of the weights of the targets.
+
+    Returns
+    -------
+    Tensor
+        The dtype of ``input``.
+
+    Raises
+    ------
+    IndexError, RuntimeError, TypeError, ValueError
+        As `torch.nn.functional.nll_loss` does.
+
+    Notes
+    -----
+    The loss reads one number of each row, so there is nothing to compute better. Only float16 and bfloat16 on a CPU,
+    whose sums PyTorch takes in these dtypes, are summed in float32 here: there the mean of 70000 rows in float16 is NaN.
+
+    Examples
+    --------
+    >>> import torch, xpent.torch
+    >>> xpent.torch.nll_loss(torch.tensor([[-0.5, -1.0], [-0.25, -2.0]]), torch.tensor([1, 0]))
+    tensor(0.6250)
+    """
+    is_half = isinstance(input, Tensor) and input.dtype in _HALF and input.is_cpu
+    if not is_half or (weight is not None and weight.dtype != input.dtype) or _is_autocast(input):
+        return _nll_loss(input, target, weight, size_average, ignore_index, reduce, reduction)
+    weight = None if weight is None else weight.float()
+    return _nll_loss(input.float(), target, weight, size_average, ignore_index, reduce, reduction).to(input.dtype)
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of targets under softmax, as `torch.nn.functional.cross_entropy` computes it.
+
+    Parameters
+    ----------
+    input : Tensor
+        Logits, (C), (N, C) or (N, C, d1, ...).
+    target : Tensor
+        Either class indices, int64 or uint8, of the shape of ``input`` without the dimension of the classes, or class
+        probabilities, floating-point numbers of the shape of ``input``.
+    weight : Tensor, optional
+        One weight for each class, (C); with class indices a constant, of the dtype of ``input``.
+    size_average, reduce : bool, optional
+        Deprecated in favor of ``reduction``.
+    ignore_index : int
+        Rows with this class index are left out.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the sum of the weights of the targets; for class probabilities, by the number of rows.
+    label_smoothing : float
+        In [0, 1]: this share of every target is spread evenly over all classes.
+
+    Returns
+    -------
+    Tensor
+        The dtype of ``input``, or what it, probabilities and weights promote to; float32 instead of a smaller one under
+        `torch.autocast`. NaN for the mean of nothing, and for a row that is -inf everywhere or holds NaN or +inf.
+
+    Raises
+    ------
+    IndexError, NotImplementedError, RuntimeError, TypeError, ValueError
+        As `torch.nn.functional.cross_entropy` does. RuntimeError for a negative ``label_smoothing``, which PyTorch
+        takes for 0.
+
+    Notes
+    -----
+    Loss and gradient are accurate for confident rows, for which PyTorch returns 0, a class of probability 0 may have
+    logit -inf, and sums over rows of float16 and bfloat16 are taken in float32. On a CPU, labels of uint8 may have
+    three or more dimensions. Negative weights for class indices on a CPU are left to PyTorch's function.
+
+    Examples
+    --------
+    >>> import torch, xpent.torch
+    >>> logits, labels = torch.tensor([[100.0, 80.0, 0.0]]), torch.tensor([0])
+    >>> torch.nn.functional.cross_entropy(logits, labels)
+    tensor(0.)
+    >>> xpent.torch.cross_entropy(logits, labels)
+    tensor(2.0612e-09)
+    """
+    if size_average is not None or reduce is not None:
+        reduction = _legacy_reduction(size_average, reduce)
+    loss = _Loss(weight, _python_number(ignore_index), reduction, _python_number(label_smoothing))
+    if isinstance(input, Tensor) and input.dim() > 0:
+        axis = min(input.dim(), 2) - 1
+
+        def evaluate(targets: Tensor, options: dict[str, Any]) -> Tensor:
+            return _functions.cross_entropy(_with_nan_rows(input, axis), targets, axis=axis, **options)
+
+        dtype = _promoted(input)
+        if _is_supported(loss, dtype, input.shape, axis, target):
+            try:
+                return _evaluate(evaluate, loss, dtype, input.shape, axis, target)
+            except ValueError:  # labels out of range, negative weights: PyTorch refuses or takes them
+                pass
+    return _cross_entropy(
+        input, target, weight, None, loss.ignore_index, None, reduction, label_smoothing=loss.label_smoothing
+    )
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: LinearCrossEntropyOptions | None = None,
+) -> Tensor:
+    """Cross-entropy of the outputs of a linear layer, as `torch.nn.functional.linear_cross_entropy` computes it.
+
+    Parameters
+    ----------
+    input : Tensor
+        Features, (D) or (N, D).
+    linear_weight : Tensor
+        (C, D), or (C, d1, ..., D) for a layer at every one of several positions.
+    target : Tensor
+        Either class indices, () or (N) or (N, d1, ...), or class probabilities, (C) or (N, C) or (N, C, d1, ...).
+    linear_bias : Tensor, optional
+        The shape of ``linear_weight`` without its last dimension.
+    weight : Tensor, optional
+        One weight for each class, (C).
+    reduction : {"mean", "sum", "none"}
+        As in `cross_entropy`.
+    ignore_index : int, optional
+        Rows with this class index are left out; None stands for -100. Not allowed with class probabilities.
+    label_smoothing : float
+        In [0, 1]: this share of every target is spread evenly over all classes.
+    options : LinearCrossEntropyOptions, optional
+        Its ``batch_chunk_size`` is the number of rows in a block. The rest chooses between memory and accuracy, and
+        how often the gradient may be computed: xpent accumulates in float32 or more, and differentiates any number of
+        times.
+
+    Returns
+    -------
+    Tensor
+        The dtype of the logits, or what they, probabilities and weights promote to; float32 instead of a smaller one
+        under `torch.autocast`.
+
+    Raises
+    ------
+    IndexError, NotImplementedError, RuntimeError, TypeError, ValueError
+        As `torch.nn.functional.linear_cross_entropy` does.
+
+    Notes
+    -----
+    The logits are computed block by block, with or without ``options``, and never exist all at once, except with a
+    ``linear_weight`` of three or more dimensions and where `xpent.linear_cross_entropy` says so. Smoothed class indices
+    together with a bias are converted to probabilities, (N, C) numbers.
+
+    Examples
+    --------
+    >>> import torch, xpent.torch
+    >>> features, layer = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    >>> xpent.torch.linear_cross_entropy(features, layer, torch.tensor([1]))  # log(1 + exp(-3))
+    tensor(0.0486)
+    """
+    arrays = [input, linear_weight] if linear_bias is None else [input, linear_weight, linear_bias]
+    number = -100 if ignore_index is None else _python_number(ignore_index)
+    loss = _Loss(weight, number, reduction, _python_number(label_smoothing))
+    if _is_layer(arrays, options) and isinstance(target, Tensor):
+        shape, axis = (*input.shape[:-1], *linear_weight.shape[:-1]), input.dim() - 1
+        is_refused = ignore_index is not None and target.shape == shape
+        if linear_weight.dim() > 2 and not is_refused and 0 not in shape:
+            if options is not None:
+                warnings.warn("options are ignored: linear_weight has more than two dimensions", stacklevel=2)
+            flat = [array.reshape(-1, *array.shape[linear_weight.dim() - 1 :]) for array in arrays[1:]]
+            logits = functional.linear(input, *flat).reshape(shape)
+            return cross_entropy(logits, target, weight, None, number, None, reduction, label_smoothing)
+
+        def evaluate(targets: Tensor, arguments: dict[str, Any]) -> Tensor:
+            bias = None if linear_bias is None else _with_nan_rows(linear_bias, 0)
+            size = None if options is None else options.batch_chunk_size
+            return _functions.linear_cross_entropy(
+                input, linear_weight, targets, bias=bias, block_size=size, **arguments
+            )
+
+        dtype = _promoted(input)
+        if not is_refused and _is_supported(loss, dtype, shape, axis, target):
+            try:
+                # Without a bias no class is masked, and xpent smooths labels as PyTorch does.
+                return _evaluate(evaluate, loss, dtype, shape, axis, target, smooths=linear_bias is None)
+            except ValueError:
+                pass
+    return _linear_cross_entropy(
+        input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
+        ignore_index=ignore_index, label_smoothing=label_smoothing, options=options,
+    )  # fmt: skip
+
+
+class _Loss(NamedTuple):
+    """The options of a loss, with PyTorch's meaning."""
+
+    weight: Tensor | None
+    ignore_index: Any
+    reduction: Any
+    label_smoothing: Any
+
+
+def _is_supported(loss: _Loss, dtype: torch.dtype, shape: tuple[int, ...], axis: int, target: Any) -> bool:
+    """Whether PyTorch documents the loss of logits of a dtype and shape. Of others, its own function says what is wrong."""
+    weight, ignore_index, reduction, label_smoothing = loss
+    if type(label_smoothing) in (float, int) and not label_smoothing >= 0.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if (
+        not isinstance(target, Tensor)
+        or dtype not in _FLOATING
+        or 0 in shape
+        or not isinstance(ignore_index, int)
+        or isinstance(ignore_index, bool)
+        or reduction not in ("mean", "sum", "none")
+        or not isinstance(label_smoothing, float | int)
+        or not label_smoothing <= 1.0
+    ):
+        return False
+    is_weight = weight is None or (isinstance(weight, Tensor) and weight.shape == (shape[axis],))
+    if target.shape == shape:
+        return is_weight and ignore_index < 0 and target.is_floating_point()
+    if target.dtype not in (torch.int64, torch.uint8) or target.shape not in _index_shapes(shape, axis):
+        return False
+    return is_weight and (weight is None or (_promoted(weight) == dtype and not weight.requires_grad))
+
+
+def _index_shapes(shape: tuple[int, ...], axis: int) -> list[tuple[int, ...]]:
+    """The shapes of class indices for logits of a shape."""
+    return [(), (1,)] if len(shape) == 1 else [(*shape[:axis], *shape[axis + 1 :])]
+
+
+def _evaluate(
+    evaluate: Callable[[Tensor, dict[str, Any]], Tensor],
+    loss: _Loss,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    axis: int,
+    target: Tensor,
+    *,
+    smooths: bool = False,
+) -> Tensor:
+    """A supported loss, of targets and options of xpent; ``smooths`` says whether xpent may smooth class indices."""
+    weight, ignore_index, reduction, label_smoothing = loss
+    computed = torch.promote_types(dtype, torch.float32)
+    if target.shape == shape:
+        for array in (target, weight):
+            dtype = dtype if array is None else torch.promote_types(dtype, _promoted(array))
+        rows = float(math.prod(shape) // shape[axis])
+        targets = _probabilities(target.to(torch.promote_types(dtype, computed)), axis, weight, label_smoothing)
+        options = {"reduction": reduction, "normalizer": rows if reduction == "mean" else None}
+        return evaluate(targets, options).to(dtype)
+    target = target.reshape(()) if len(shape) == 1 else target
+    options = {"reduction": reduction, "class_weight": weight, "ignore_index": ignore_index}
+    if smooths or label_smoothing == 0:
+        value = evaluate(target, options | {"label_smoothing": float(label_smoothing)})
+        if reduction == "mean" and not backend_of({"loss": value}).is_known_true(value != 0.0):
+            _, total = _rows(loss, computed, shape[axis], target)
+            value = torch.where(total == 0.0, math.nan, value)  # xpent's mean of nothing is 0
+        return value.to(dtype)
+    # xpent spreads the share of smoothing over unmasked classes, PyTorch over all.
+    counts, total = _rows(loss, computed, shape[axis], target)
+    classes = torch.arange(shape[axis], device=target.device).reshape(_along(axis, len(shape)))
+    one_hot = (classes == target.unsqueeze(axis)).to(computed)
+    options = {"reduction": reduction, "sample_weight": counts}
+    if reduction == "mean":
+        options["normalizer"] = torch.where(total == 0.0, math.nan, total)
+    return evaluate(_probabilities(one_hot, axis, weight, label_smoothing), options).to(dtype)
+
+
+def _rows(loss: _Loss, dtype: torch.dtype, classes: int, target: Tensor) -> tuple[Tensor, Tensor]:
+    """1 for each row with a class, 0 for one that is ignored, NaN for others; and the sum of the weights of targets."""
+    index = target.to(torch.int64)
+    is_class, is_ignored = (index >= 0) & (index < classes), index == loss.ignore_index
+    data = backend_of({"target": target}).inspectable(is_class | is_ignored)
+    if data is not None and not data.all():
+        raise ValueError("a class index is out of range")  # PyTorch's function then says which
+    counts = is_class.to(dtype).masked_fill(~is_class, math.nan).masked_fill(is_ignored, 0.0)
+    if loss.weight is None:
+        return counts, counts.sum()
+    known = torch.where(is_class, index, 0).reshape(-1)
+    of_target = loss.weight.to(dtype).gather(0, known).reshape(index.shape)
+    return counts, (counts * of_target).sum()
+
+
+def _probabilities(q: Tensor, axis: int, weight: Tensor | None, label_smoothing: float) -> Tensor:
+    """Class probabilities, smoothed over all classes, times the weights of the classes."""
+    if label_smoothing > 0.0:
+        q = (1.0 - label_smoothing) * q + label_smoothing / q.shape[axis]
+    return q if weight is None else q * weight.to(q.dtype).reshape(_along(axis, q.dim()))
+
+
+def _along(axis: int, dims: int) -> list[int]:
+    """The shape that makes a vector lie along an axis."""
+    return [-1, *[1] * (dims - axis - 1)]
+
+
+def _of_rows(name: str, x: Tensor, dim: Any, stacklevel: int, dtype: Any) -> Tensor:
+    original = _softmax if name == "softmax" else _log_softmax
+    if dim is None and isinstance(x, Tensor):
+        warnings.warn(
+            f"Implicit dimension choice for {name} has been deprecated. "
+            "Change the call to include dim=X as an argument.",
+            stacklevel=stacklevel,
+        )
+        dim = 0 if x.dim() in (0, 1, 3) else 1
+    dim = _python_number(dim)
+    is_supported = _is_dimension(x, dim) and (x.dtype if dtype is None else dtype) in _FLOATING
+    if not is_supported:
+        return original(x, dim, stacklevel, dtype)
+    if dtype is None and x.dtype in _HALF and _is_autocast(x):
+        dtype = original(x.new_empty(0), 0).dtype  # it depends on the device
+    x = x if dtype is None else x.to(dtype)
+    function: Callable[..., Tensor] = _functions.softmax if name == "softmax" else _functions.log_softmax
+    return function(_with_nan_rows(x, dim), axis=dim)
+
+
+def _with_nan_rows(x: Tensor, dim: int) -> Tensor:
+    """The same numbers, NaN in rows that are -inf everywhere: PyTorch returns NaN for them, xpent does not."""
+    backend = backend_of({"x": x})
+    data = backend.inspectable(x)
+    if data is not None and data.detach().select(dim, 0).amin().item() > -math.inf:
+        return x  # few rows have a first entry of -inf, and finding out takes one read of each row
+    largest = x.detach().amax(dim, keepdim=True)
+    if backend.is_known_true(largest != -math.inf):
+        return x
+    return x + torch.zeros_like(largest).masked_fill(largest == -math.inf, math.nan)
+
+
+def _is_dimension(x: Any, dim: Any) -> bool:
+    """Whether an argument is a dimension of a tensor that has entries."""
+    if not isinstance(x, Tensor) or not isinstance(dim, int) or isinstance(dim, bool):
+        return False
+    return -x.dim() <= dim < x.dim() and 0 not in x.shape
+
+
+def _is_layer(arrays: list[Tensor], options: Any) -> bool:
+    """Whether features, weight and perhaps bias are those of a linear layer."""
+    if not all([isinstance(array, Tensor) and array.is_floating_point() for array in arrays]):
+        return False
+    features, weight, *biases = arrays
+    return (
+        ((weight.dim() == 2 and features.dim() in (1, 2)) or (weight.dim() > 2 and features.dim() == 2))
+        and features.shape[-1] == weight.shape[-1]
+        and all([bias.shape == weight.shape[:-1] for bias in biases])
+        and (_is_autocast(features) or all([array.dtype == features.dtype for array in arrays]))
+        and (options is None or isinstance(options, LinearCrossEntropyOptions))
+    )
+
+
+def _is_autocast(x: Tensor) -> bool:
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _promoted(x: Tensor) -> torch.dtype:
+    """The dtype in which PyTorch computes a loss, float32 for smaller ones under autocast."""
+    return torch.float32 if x.dtype in _HALF and _is_autocast(x) else x.dtype
+
+
+def _python_number(value: Any) -> Any:
+    """The Python number in a scalar of NumPy or in a tensor of shape (), which PyTorch takes for numbers, too."""
+    is_scalar = getattr(value, "ndim", None) == 0 and not getattr(value, "requires_grad", False)
+    return value.item() if is_scalar else value
+
+
+def _legacy_reduction(size_average: bool | None, reduce: bool | None) -> str:
+    """The reduction that deprecated arguments mean."""
+    is_reduced, is_mean = reduce is None or bool(reduce), size_average is None or bool(size_average)
+    reduction = ("mean" if is_mean else "sum") if is_reduced else "none"
+    warnings.warn(
+        f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=3
+    )
+    return reduction
