@@ -135,7 +135,9 @@ def check_loss(
         ignore_index = int(ignore_index)
         if not has_indices:
             raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
-    is_checked = has_indices and _check_indices(backend, targets, classes, ignore_index)
+    is_checked = False
+    if has_indices:
+        is_checked, ignore_index = _check_indices(backend, targets, classes, ignore_index)
     options = Options(axes, ignore_index, is_checked, reduction)
     if normalizer is None and type(label_smoothing) is type(z_loss) is float and label_smoothing == 0.0 == z_loss:
         return options, (None, None, None)
@@ -191,22 +193,26 @@ def _are_indices(backend: Backend, targets: Array, shape: tuple[int, ...], axes:
     )
 
 
-def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: int | None) -> bool:
-    """Whether the class indices are known to be in range or ignored; an error if one is known not to be."""
+def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: int | None) -> tuple[bool, int | None]:
+    """Whether the class indices are known to be in range or ignored, and the index to ignore, None if known for unused.
+
+    An error if an index is known to be neither in range nor ignored.
+    """
     data = backend.inspectable(targets)
     if data is None:
-        return False
+        return False, ignore_index
     if 0 in data.shape:
-        return True
+        return True, ignore_index
     of_data = backend.of_data
     index = of_data.as_index(data)
     if of_data.all_within(index, count):
-        return True
+        is_used = ignore_index is not None and 0 <= ignore_index < count
+        return True, ignore_index if is_used else None
     is_wrong = ~is_class(index, count)
     if ignore_index is not None:
         is_wrong = is_wrong & ~is_ignored(of_data, data, ignore_index)
     if not of_data.xp.any(is_wrong):
-        return True
+        return True, ignore_index
     position = _first_position(of_data, is_wrong)
     value = of_data.item(data[position])
     remedy = f"; to ignore rows with this target, pass ignore_index={value}" if ignore_index is None else ""

@@ -150,7 +150,7 @@ def logsumexp(input: Tensor, dim: int | tuple[int, ...], keepdim: bool = False, 
         and not input.is_complex()
         and type(keepdim) is bool
         and len(dims) > 0
-        and all([_is_dimension(input, d) for d in dims])
+        and all(_is_dimension(input, d) for d in dims)
         and len({d % input.dim() for d in dims}) == len(dims)
     )
     if not is_supported:
@@ -198,7 +198,8 @@ def nll_loss(
     Notes
     -----
     The loss reads one number of each row, so there is nothing to compute better. Only float16 and bfloat16 on a CPU,
-    whose sums PyTorch takes in these dtypes, are summed in float32 here: there the mean of 70000 rows in float16 is NaN.
+    whose sums PyTorch takes in these dtypes, are summed in float32 here: PyTorch's
+    mean of 70000 rows in float16 is NaN.
 
     Examples
     --------
@@ -394,7 +395,7 @@ class _Loss(NamedTuple):
 
 
 def _is_supported(loss: _Loss, dtype: torch.dtype, shape: tuple[int, ...], axis: int, target: Any) -> bool:
-    """Whether PyTorch documents the loss of logits of a dtype and shape. Of others, its own function says what is wrong."""
+    """Whether PyTorch documents the loss of logits of a dtype and shape; of others, its function says what is wrong."""
     weight, ignore_index, reduction, label_smoothing = loss
     if type(label_smoothing) in (float, int) and not label_smoothing >= 0.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
@@ -446,10 +447,12 @@ def _evaluate(
     options = {"reduction": reduction, "class_weight": weight, "ignore_index": ignore_index}
     if smooths or label_smoothing == 0:
         value = evaluate(target, options | {"label_smoothing": float(label_smoothing)})
-        if reduction == "mean" and not backend_of({"loss": value}).is_known_true(value != 0.0):
-            _, total = _rows(loss, computed, shape[axis], target)
-            value = torch.where(total == 0.0, math.nan, value)  # xpent's mean of nothing is 0
-        return value.to(dtype)
+        if reduction == "mean":
+            data = backend_of({"loss": value}).inspectable(value)
+            if data is None or data.item() == 0.0:
+                _, total = _rows(loss, computed, shape[axis], target)
+                value = torch.where(total == 0.0, math.nan, value)  # xpent's mean of nothing is 0
+        return value if value.dtype == dtype else value.to(dtype)
     # xpent spreads the share of smoothing over unmasked classes, PyTorch over all.
     counts, total = _rows(loss, computed, shape[axis], target)
     classes = torch.arange(shape[axis], device=target.device).reshape(_along(axis, len(shape)))
@@ -512,7 +515,7 @@ def _with_nan_rows(x: Tensor, dim: int) -> Tensor:
     backend = backend_of({"x": x})
     data = backend.inspectable(x)
     if data is not None and data.detach().select(dim, 0).amin().item() > -math.inf:
-        return x  # few rows have a first entry of -inf, and finding out takes one read of each row
+        return x  # such a row has a first entry of -inf, which is quicker to look at
     largest = x.detach().amax(dim, keepdim=True)
     if backend.is_known_true(largest != -math.inf):
         return x
@@ -528,14 +531,14 @@ def _is_dimension(x: Any, dim: Any) -> bool:
 
 def _is_layer(arrays: list[Tensor], options: Any) -> bool:
     """Whether features, weight and perhaps bias are those of a linear layer."""
-    if not all([isinstance(array, Tensor) and array.is_floating_point() for array in arrays]):
+    if not all(isinstance(array, Tensor) and array.is_floating_point() for array in arrays):
         return False
     features, weight, *biases = arrays
     return (
         ((weight.dim() == 2 and features.dim() in (1, 2)) or (weight.dim() > 2 and features.dim() == 2))
         and features.shape[-1] == weight.shape[-1]
-        and all([bias.shape == weight.shape[:-1] for bias in biases])
-        and (_is_autocast(features) or all([array.dtype == features.dtype for array in arrays]))
+        and all(bias.shape == weight.shape[:-1] for bias in biases)
+        and (_is_autocast(features) or all(array.dtype == features.dtype for array in arrays))
         and (options is None or isinstance(options, LinearCrossEntropyOptions))
     )
 
