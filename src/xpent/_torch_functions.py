@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions, functional
 
 from xpent import _functions
-from xpent._backends.registry import backend_of
+from xpent._backends.torch import TORCH
 
 # PyTorch's own functions raise their own errors for what they refuse. `xpent.torch.patch` replaces one of them.
 _softmax, _log_softmax, _nll_loss = functional.softmax, functional.log_softmax, functional.nll_loss
@@ -277,8 +277,9 @@ def cross_entropy(
     if isinstance(input, Tensor) and input.dim() > 0:
         axis = min(input.dim(), 2) - 1
 
-        def evaluate(targets: Tensor, options: dict[str, Any]) -> Tensor:
-            return _functions.cross_entropy(_with_nan_rows(input, axis), targets, axis=axis, **options)
+        def evaluate(targets: Tensor, options: dict[str, Any], has_nan_rows: bool) -> Tensor:
+            x = _with_nan_rows(input, axis) if has_nan_rows else input
+            return _functions.cross_entropy(x, targets, axis=axis, **options)
 
         dtype = _promoted(input)
         if _is_supported(loss, dtype, input.shape, axis, target):
@@ -365,8 +366,8 @@ def linear_cross_entropy(
             logits = functional.linear(input, *flat).reshape(shape)
             return cross_entropy(logits, target, weight, None, number, None, reduction, label_smoothing)
 
-        def evaluate(targets: Tensor, arguments: dict[str, Any]) -> Tensor:
-            bias = None if linear_bias is None else _with_nan_rows(linear_bias, 0)
+        def evaluate(targets: Tensor, arguments: dict[str, Any], has_nan_rows: bool) -> Tensor:
+            bias = _with_nan_rows(linear_bias, 0) if has_nan_rows and linear_bias is not None else linear_bias
             size = None if options is None else options.batch_chunk_size
             return _functions.linear_cross_entropy(
                 input, linear_weight, targets, bias=bias, block_size=size, **arguments
@@ -424,7 +425,7 @@ def _index_shapes(shape: tuple[int, ...], axis: int) -> list[tuple[int, ...]]:
 
 
 def _evaluate(
-    evaluate: Callable[[Tensor, dict[str, Any]], Tensor],
+    evaluate: Callable[[Tensor, dict[str, Any], bool], Tensor],
     loss: _Loss,
     dtype: torch.dtype,
     shape: tuple[int, ...],
@@ -433,7 +434,11 @@ def _evaluate(
     *,
     smooths: bool = False,
 ) -> Tensor:
-    """A supported loss, of targets and options of xpent; ``smooths`` says whether xpent may smooth class indices."""
+    """A supported loss.
+
+    ``evaluate`` computes it from targets and options of xpent and whether a row of -inf must be NaN; ``smooths`` says
+    whether xpent may smooth class indices.
+    """
     weight, ignore_index, reduction, label_smoothing = loss
     computed = torch.promote_types(dtype, torch.float32)
     if target.shape == shape:
@@ -442,16 +447,22 @@ def _evaluate(
         rows = float(math.prod(shape) // shape[axis])
         targets = _probabilities(target.to(torch.promote_types(dtype, computed)), axis, weight, label_smoothing)
         options = {"reduction": reduction, "normalizer": rows if reduction == "mean" else None}
-        return evaluate(targets, options).to(dtype)
+        return evaluate(targets, options, True).to(dtype)
     target = target.reshape(()) if len(shape) == 1 else target
-    options = {"reduction": reduction, "class_weight": weight, "ignore_index": ignore_index}
     if smooths or label_smoothing == 0:
-        value = evaluate(target, options | {"label_smoothing": float(label_smoothing)})
-        if reduction == "mean":
-            data = backend_of({"loss": value}).inspectable(value)
-            if data is None or data.item() == 0.0:
-                _, total = _rows(loss, computed, shape[axis], target)
-                value = torch.where(total == 0.0, math.nan, value)  # xpent's mean of nothing is 0
+        options = {"reduction": reduction, "class_weight": weight, "ignore_index": ignore_index}
+        if label_smoothing:
+            options["label_smoothing"] = float(label_smoothing)
+        # A loss that is known to be finite has no rows of -inf, and a mean that is not 0 has some row.
+        is_known = TORCH.inspectable(target) is not None
+        value = evaluate(target, options, not is_known)
+        data = TORCH.inspectable(value) if is_known else None
+        total_loss = math.nan if data is None else data.sum().item()
+        if not math.isfinite(total_loss) and is_known:
+            value = evaluate(target, options, True)
+        if reduction == "mean" and (data is None or total_loss == 0.0):
+            _, total = _rows(loss, computed, shape[axis], target)
+            value = torch.where(total == 0.0, math.nan, value)  # xpent's mean of nothing is 0
         return value if value.dtype == dtype else value.to(dtype)
     # xpent spreads the share of smoothing over unmasked classes, PyTorch over all.
     counts, total = _rows(loss, computed, shape[axis], target)
@@ -460,14 +471,14 @@ def _evaluate(
     options = {"reduction": reduction, "sample_weight": counts}
     if reduction == "mean":
         options["normalizer"] = torch.where(total == 0.0, math.nan, total)
-    return evaluate(_probabilities(one_hot, axis, weight, label_smoothing), options).to(dtype)
+    return evaluate(_probabilities(one_hot, axis, weight, label_smoothing), options, True).to(dtype)
 
 
 def _rows(loss: _Loss, dtype: torch.dtype, classes: int, target: Tensor) -> tuple[Tensor, Tensor]:
     """1 for each row with a class, 0 for one that is ignored, NaN for others; and the sum of the weights of targets."""
     index = target.to(torch.int64)
     is_class, is_ignored = (index >= 0) & (index < classes), index == loss.ignore_index
-    data = backend_of({"target": target}).inspectable(is_class | is_ignored)
+    data = TORCH.inspectable(is_class | is_ignored)
     if data is not None and not data.all():
         raise ValueError("a class index is out of range")  # PyTorch's function then says which
     counts = is_class.to(dtype).masked_fill(~is_class, math.nan).masked_fill(is_ignored, 0.0)
@@ -512,12 +523,11 @@ def _of_rows(name: str, x: Tensor, dim: Any, stacklevel: int, dtype: Any) -> Ten
 
 def _with_nan_rows(x: Tensor, dim: int) -> Tensor:
     """The same numbers, NaN in rows that are -inf everywhere: PyTorch returns NaN for them, xpent does not."""
-    backend = backend_of({"x": x})
-    data = backend.inspectable(x)
+    data = TORCH.inspectable(x)
     if data is not None and data.detach().select(dim, 0).amin().item() > -math.inf:
         return x  # such a row has a first entry of -inf, which is quicker to look at
     largest = x.detach().amax(dim, keepdim=True)
-    if backend.is_known_true(largest != -math.inf):
+    if TORCH.is_known_true(largest != -math.inf):
         return x
     return x + torch.zeros_like(largest).masked_fill(largest == -math.inf, math.nan)
 
