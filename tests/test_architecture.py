@@ -21,7 +21,8 @@ OF_THE_KIT = [conformance.check, conformance.parametrize, conformance.target, co
 
 # A layer may import those below it; modules of one package may import each other.
 LAYERS = (
-    {"scipy", "torch"},
+    {"optax"},
+    {"jax", "scipy", "torch"},
     {"_weighted", "_torch_functions"},
     {"__init__"},
     {"_functions", "_transforms"},
@@ -31,7 +32,7 @@ LAYERS = (
     {"_backends"},
 )
 NAMES_OF_LIBRARIES = {"numpy", "np", "torch", "pytorch", "jax", "jnp", "cupy", "dask", "mlx", "compat"}
-DROP_INS = {"torch", "_torch_functions"}  # modules for one library, which name and import it
+DROP_INS = {"jax", "optax", "torch", "_torch_functions"}  # modules for one library, which name and import it
 MODULES_OF = {
     "numpy": {"_backends.numpy", "_backends.jax"},  # NumPy is a dependency of JAX
     "torch": {"_backends.torch", "_backends.torch_autograd", "_backends.torch_private"},
