@@ -154,7 +154,7 @@ def logsumexp(
     >>> f"{value:.4f}", float(sign)
     ('1.5413', -1.0)
     """
-    a, axes, where = as_array("a", a), _as_axis(axis), _as_mask(where)
+    a, axes, where = _floating(as_array("a", a)), _as_axis(axis), _as_mask(where)
     weights = None if b is None else as_array("b", b)
     if weights is not None:
         dtype = jnp.result_type(a, weights)
@@ -195,12 +195,17 @@ def as_array(name: str, x: Any) -> jax.Array:
 
 
 def _of_rows(function: Callable[..., jax.Array], x: Any, axis: Any, where: Any) -> jax.Array:
-    x, axis, where = as_array("x", x), _as_axis(axis), _as_mask(where)
+    x, axis, where = _floating(as_array("x", x)), _as_axis(axis), _as_mask(where)
     if where is not None:
         x = _broadcast(x, where)
     if axis == () or (axis is None and x.ndim == 0):  # every entry is a row of its own
         return function(x[..., None], axis=-1, where=None if where is None else where[..., None])[..., 0]
     return function(x, axis=axis, where=where)
+
+
+def _floating(x: jax.Array) -> jax.Array:
+    """Integers and booleans in the floating dtype that functions of JAX give them; it depends on their width."""
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jax.eval_shape(jnp.exp, x).dtype)
 
 
 def _as_mask(where: Any) -> jax.Array | None:

@@ -221,7 +221,7 @@ def poly_loss_cross_entropy(
     '6.183e-09'
     """
     logits, labels, where, dtype = _prepared(logits, _floating("labels", labels), axis, where)
-    computed = jnp.promote_types(dtype, jnp.float32)
+    computed = dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
     logits, labels = _cast(logits, computed), _cast(labels, computed)
     loss = cross_entropy(logits, labels, axis=axis, where=where, reduction="none")
     rest = jnp.sum(labels * -jnp.expm1(log_softmax(logits, axis=axis, where=where)), axis=axis)

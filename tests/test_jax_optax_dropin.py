@@ -1,0 +1,97 @@
+"""`xpent.optax` beside `optax.losses`, and exact values where the two differ."""
+
+import doctest
+import inspect
+import math
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+optax = pytest.importorskip("optax")
+import jax.numpy as jnp  # noqa: E402
+
+import xpent.optax  # noqa: E402
+
+pytestmark = [pytest.mark.library("jax"), pytest.mark.unoptimized]
+NAMES = xpent.optax.__all__
+U = 2.0**-53
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signatures_are_those_of_optax(name):
+    ours, theirs = [inspect.signature(getattr(module, name)).parameters for module in (xpent.optax, optax.losses)]
+    assert [(p.name, p.kind, p.default) for p in ours.values()] == [
+        (p.name, p.kind, p.default) for p in theirs.values()
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstrings_are_complete_and_their_examples_true(name):
+    function = getattr(xpent.optax, name)
+    for section in ("Parameters", "Returns", "Raises", "Notes", "Examples"):
+        assert f"\n{section}\n{'-' * len(section)}\n" in inspect.getdoc(function)
+    for test in doctest.DocTestFinder(recurse=False).find(function, name, globs={}):
+        assert test.examples
+        assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def calls():
+    """Names of functions, arguments and options of calls to which optax returns accurate losses."""
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(3, 4, 5)))
+    shares = jnp.asarray(rng.dirichlet(np.ones(5), size=(3, 4)))
+    indices, where = jnp.asarray(rng.integers(0, 5, size=(3, 4))), jnp.asarray(rng.random((3, 4, 5)) < 0.7)
+    integers = "softmax_cross_entropy_with_integer_labels"
+    for axis in (-1, 0, (1, 2), (0, 2), None):
+        yield "softmax_cross_entropy", (logits, shares), {"axis": axis}
+        yield "softmax_cross_entropy", (logits, shares), {"axis": axis, "where": where}
+        yield "poly_loss_cross_entropy", (logits, shares), {"axis": axis, "epsilon": 0.5}
+    yield "softmax_cross_entropy", (logits, shares[0]), {}
+    yield "softmax_cross_entropy", (logits[0], shares), {}
+    yield "safe_softmax_cross_entropy", (logits, shares), {}
+    yield integers, (logits, indices), {}
+    yield integers, (logits, indices[:, 0]), {"axis": (1, 2)}
+    yield integers, (logits, indices[0, 0]), {"axis": (0, 1, 2)}
+    yield integers, (logits, jnp.argmax(where, -1)), {"where": where}
+    yield "ranking_softmax_loss", (logits, shares), {}
+    yield "ranking_softmax_loss", (logits, shares), {"where": where, "weights": shares + 1}
+
+
+@pytest.mark.parametrize(("name", "arrays", "options"), [*calls()])
+def test_losses_and_gradients_are_those_of_optax(name, arrays, options):
+    ours, theirs = [
+        jax.value_and_grad(lambda x, f=f: jnp.sum(f(x, *arrays[1:], **options)))(arrays[0])
+        for f in (getattr(xpent.optax, name), getattr(optax.losses, name))
+    ]
+    value, expected = [getattr(module, name)(*arrays, **options) for module in (xpent.optax, optax.losses)]
+    assert (value.shape, value.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(value, expected, rtol=64 * U)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=256 * U)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=256 * U, atol=256 * U)
+
+
+def test_smoothed_labels_are_those_of_optax():
+    labels = jnp.eye(3)
+    np.testing.assert_array_equal(xpent.optax.smooth_labels(labels, 0.3), optax.losses.smooth_labels(labels, 0.3))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_confident_and_masked_rows_have_exact_losses_where_optax_returns_0_or_nan(jit):
+    compiled = jax.jit if jit else lambda function: function
+    soft = compiled(xpent.optax.softmax_cross_entropy)
+    logits, one_hot = jnp.asarray([[50.0, 0.0], [0.0, -math.inf]]), jnp.asarray([[1.0, 0.0], [1.0, 0.0]])
+    assert np.isnan(optax.losses.softmax_cross_entropy(logits, one_hot)[1])
+    np.testing.assert_allclose(soft(logits, one_hot), [math.exp(-50.0), 0.0], rtol=200 * U)
+    integers = compiled(xpent.optax.softmax_cross_entropy_with_integer_labels)
+    np.testing.assert_allclose(integers(logits, jnp.asarray([0, 0])), [math.exp(-50.0), 0.0], rtol=200 * U)
+    np.testing.assert_allclose(integers(jnp.full((1, 2), 1e16), jnp.asarray([0])), [math.log(2)], rtol=4 * U)
+
+
+def test_labels_out_of_range_raise_an_error_and_are_nan_under_jit():
+    function = xpent.optax.softmax_cross_entropy_with_integer_labels
+    for label in (-1, 2):
+        labels = jnp.asarray([label, 0])
+        with pytest.raises(ValueError, match=str(label)):
+            function(jnp.zeros((2, 2)), labels)
+        np.testing.assert_allclose(jax.jit(function)(jnp.zeros((2, 2)), labels), [math.nan, math.log(2)], rtol=4 * U)
