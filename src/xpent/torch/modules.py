@@ -1,4 +1,4 @@
-"""Functions and modules with the names and signatures of torch.nn.functional and torch.nn, computed by xpent."""
+"""The modules of torch.nn that xpent computes, and the replacement of PyTorch's cross-entropy by ours."""
 
 from __future__ import annotations
 
@@ -10,29 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from xpent._torch_functions import (
-    cross_entropy,
-    linear_cross_entropy,
-    log_softmax,
-    logsumexp,
-    nll_loss,
-    softmax,
-)
-
-__all__ = [
-    "CrossEntropyLoss",
-    "LinearCrossEntropyLoss",
-    "LogSoftmax",
-    "NLLLoss",
-    "Softmax",
-    "cross_entropy",
-    "linear_cross_entropy",
-    "log_softmax",
-    "logsumexp",
-    "nll_loss",
-    "patch",
-    "softmax",
-]
+from xpent.torch.functional import cross_entropy, linear_cross_entropy, log_softmax, nll_loss, softmax
 
 
 class _NotScriptable:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions, functional
 
 from xpent import _functions
-from xpent._backends.torch import TORCH
+from xpent.torch._translation import (
+    FLOATING,
+    HALF,
+    Loss,
+    evaluate_loss,
+    is_autocast,
+    is_supported,
+    legacy_reduction,
+    promoted,
+    python_number,
+    with_nan_rows,
+)
 
 # PyTorch's own functions raise their own errors for what they refuse. `xpent.torch.patch` replaces one of them.
 _softmax, _log_softmax, _nll_loss = functional.softmax, functional.log_softmax, functional.nll_loss
 _cross_entropy, _linear_cross_entropy = functional.cross_entropy, functional.linear_cross_entropy
-
-_HALF = (torch.float16, torch.bfloat16)
-_FLOATING = (torch.float32, torch.float64, *_HALF)
 
 
 def softmax(
@@ -144,7 +151,7 @@ def logsumexp(input: Tensor, dim: int | tuple[int, ...], keepdim: bool = False, 
     tensor(1.9287e-22)
     """
     dims = dim if isinstance(dim, tuple | list) else (dim,)
-    dims = tuple([_python_number(d) for d in dims])
+    dims = tuple([python_number(d) for d in dims])
     is_supported = (
         isinstance(input, Tensor)
         and not input.is_complex()
@@ -207,8 +214,8 @@ def nll_loss(
     >>> xpent.torch.nll_loss(torch.tensor([[-0.5, -1.0], [-0.25, -2.0]]), torch.tensor([1, 0]))
     tensor(0.6250)
     """
-    is_half = isinstance(input, Tensor) and input.dtype in _HALF and input.is_cpu
-    if not is_half or (weight is not None and weight.dtype != input.dtype) or _is_autocast(input):
+    is_half = isinstance(input, Tensor) and input.dtype in HALF and input.is_cpu
+    if not is_half or (weight is not None and weight.dtype != input.dtype) or is_autocast(input):
         return _nll_loss(input, target, weight, size_average, ignore_index, reduce, reduction)
     weight = None if weight is None else weight.float()
     return _nll_loss(input.float(), target, weight, size_average, ignore_index, reduce, reduction).to(input.dtype)
@@ -272,19 +279,19 @@ def cross_entropy(
     tensor(2.0612e-09)
     """
     if size_average is not None or reduce is not None:
-        reduction = _legacy_reduction(size_average, reduce)
-    loss = _Loss(weight, _python_number(ignore_index), reduction, _python_number(label_smoothing))
+        reduction = legacy_reduction(size_average, reduce)
+    loss = Loss(weight, python_number(ignore_index), reduction, python_number(label_smoothing))
     if isinstance(input, Tensor) and input.dim() > 0:
         axis = min(input.dim(), 2) - 1
 
         def evaluate(targets: Tensor, options: dict[str, Any], has_nan_rows: bool) -> Tensor:
-            x = _with_nan_rows(input, axis) if has_nan_rows else input
+            x = with_nan_rows(input, axis) if has_nan_rows else input
             return _functions.cross_entropy(x, targets, axis=axis, **options)
 
-        dtype = _promoted(input)
-        if _is_supported(loss, dtype, input.shape, axis, target):
+        dtype = promoted(input)
+        if is_supported(loss, dtype, input.shape, axis, target):
             try:
-                return _evaluate(evaluate, loss, dtype, input.shape, axis, target)
+                return evaluate_loss(evaluate, loss, dtype, input.shape, axis, target)
             except ValueError:  # labels out of range, negative weights: PyTorch refuses or takes them
                 pass
     return _cross_entropy(
@@ -354,8 +361,8 @@ def linear_cross_entropy(
     tensor(0.0486)
     """
     arrays = [input, linear_weight] if linear_bias is None else [input, linear_weight, linear_bias]
-    number = -100 if ignore_index is None else _python_number(ignore_index)
-    loss = _Loss(weight, number, reduction, _python_number(label_smoothing))
+    number = -100 if ignore_index is None else python_number(ignore_index)
+    loss = Loss(weight, number, reduction, python_number(label_smoothing))
     if _is_layer(arrays, options) and isinstance(target, Tensor):
         shape, axis = (*input.shape[:-1], *linear_weight.shape[:-1]), input.dim() - 1
         is_refused = ignore_index is not None and target.shape == shape
@@ -367,138 +374,23 @@ def linear_cross_entropy(
             return cross_entropy(logits, target, weight, None, number, None, reduction, label_smoothing)
 
         def evaluate(targets: Tensor, arguments: dict[str, Any], has_nan_rows: bool) -> Tensor:
-            bias = _with_nan_rows(linear_bias, 0) if has_nan_rows and linear_bias is not None else linear_bias
+            bias = with_nan_rows(linear_bias, 0) if has_nan_rows and linear_bias is not None else linear_bias
             size = None if options is None else options.batch_chunk_size
             return _functions.linear_cross_entropy(
                 input, linear_weight, targets, bias=bias, block_size=size, **arguments
             )
 
-        dtype = _promoted(input)
-        if not is_refused and _is_supported(loss, dtype, shape, axis, target):
+        dtype = promoted(input)
+        if not is_refused and is_supported(loss, dtype, shape, axis, target):
             try:
                 # Without a bias no class is masked, and xpent smooths labels as PyTorch does.
-                return _evaluate(evaluate, loss, dtype, shape, axis, target, smooths=linear_bias is None)
+                return evaluate_loss(evaluate, loss, dtype, shape, axis, target, smooths=linear_bias is None)
             except ValueError:
                 pass
     return _linear_cross_entropy(
         input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
         ignore_index=ignore_index, label_smoothing=label_smoothing, options=options,
     )  # fmt: skip
-
-
-class _Loss(NamedTuple):
-    """The options of a loss, with PyTorch's meaning."""
-
-    weight: Tensor | None
-    ignore_index: Any
-    reduction: Any
-    label_smoothing: Any
-
-
-def _is_supported(loss: _Loss, dtype: torch.dtype, shape: tuple[int, ...], axis: int, target: Any) -> bool:
-    """Whether PyTorch documents the loss of logits of a dtype and shape; of others, its function says what is wrong."""
-    weight, ignore_index, reduction, label_smoothing = loss
-    if type(label_smoothing) in (float, int) and not label_smoothing >= 0.0:
-        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    if (
-        not isinstance(target, Tensor)
-        or dtype not in _FLOATING
-        or 0 in shape
-        or not isinstance(ignore_index, int)
-        or isinstance(ignore_index, bool)
-        or reduction not in ("mean", "sum", "none")
-        or not isinstance(label_smoothing, float | int)
-        or not label_smoothing <= 1.0
-    ):
-        return False
-    is_weight = weight is None or (isinstance(weight, Tensor) and weight.shape == (shape[axis],))
-    if target.shape == shape:
-        return is_weight and ignore_index < 0 and target.is_floating_point()
-    if target.dtype not in (torch.int64, torch.uint8) or target.shape not in _index_shapes(shape, axis):
-        return False
-    return is_weight and (weight is None or (_promoted(weight) == dtype and not weight.requires_grad))
-
-
-def _index_shapes(shape: tuple[int, ...], axis: int) -> list[tuple[int, ...]]:
-    """The shapes of class indices for logits of a shape."""
-    return [(), (1,)] if len(shape) == 1 else [(*shape[:axis], *shape[axis + 1 :])]
-
-
-def _evaluate(
-    evaluate: Callable[[Tensor, dict[str, Any], bool], Tensor],
-    loss: _Loss,
-    dtype: torch.dtype,
-    shape: tuple[int, ...],
-    axis: int,
-    target: Tensor,
-    *,
-    smooths: bool = False,
-) -> Tensor:
-    """A supported loss.
-
-    ``evaluate`` computes it from targets and options of xpent and whether a row of -inf must be NaN; ``smooths`` says
-    whether xpent may smooth class indices.
-    """
-    weight, ignore_index, reduction, label_smoothing = loss
-    computed = torch.promote_types(dtype, torch.float32)
-    if target.shape == shape:
-        for array in (target, weight):
-            dtype = dtype if array is None else torch.promote_types(dtype, _promoted(array))
-        rows = float(math.prod(shape) // shape[axis])
-        targets = _probabilities(target.to(torch.promote_types(dtype, computed)), axis, weight, label_smoothing)
-        options = {"reduction": reduction, "normalizer": rows if reduction == "mean" else None}
-        return evaluate(targets, options, True).to(dtype)
-    target = target.reshape(()) if len(shape) == 1 else target
-    if smooths or label_smoothing == 0:
-        options = {"reduction": reduction, "class_weight": weight, "ignore_index": ignore_index}
-        if label_smoothing:
-            options["label_smoothing"] = float(label_smoothing)
-        # A loss that is known to be finite has no rows of -inf, and a mean that is not 0 has some row.
-        is_known = TORCH.inspectable(target) is not None
-        value = evaluate(target, options, not is_known)
-        data = TORCH.inspectable(value) if is_known else None
-        total_loss = math.nan if data is None else data.sum().item()
-        if not math.isfinite(total_loss) and is_known:
-            value = evaluate(target, options, True)
-        if reduction == "mean" and (data is None or total_loss == 0.0):
-            _, total = _rows(loss, computed, shape[axis], target)
-            value = torch.where(total == 0.0, math.nan, value)  # xpent's mean of nothing is 0
-        return value if value.dtype == dtype else value.to(dtype)
-    # xpent spreads the share of smoothing over unmasked classes, PyTorch over all.
-    counts, total = _rows(loss, computed, shape[axis], target)
-    classes = torch.arange(shape[axis], device=target.device).reshape(_along(axis, len(shape)))
-    one_hot = (classes == target.unsqueeze(axis)).to(computed)
-    options = {"reduction": reduction, "sample_weight": counts}
-    if reduction == "mean":
-        options["normalizer"] = torch.where(total == 0.0, math.nan, total)
-    return evaluate(_probabilities(one_hot, axis, weight, label_smoothing), options, True).to(dtype)
-
-
-def _rows(loss: _Loss, dtype: torch.dtype, classes: int, target: Tensor) -> tuple[Tensor, Tensor]:
-    """1 for each row with a class, 0 for one that is ignored, NaN for others; and the sum of the weights of targets."""
-    index = target.to(torch.int64)
-    is_class, is_ignored = (index >= 0) & (index < classes), index == loss.ignore_index
-    data = TORCH.inspectable(is_class | is_ignored)
-    if data is not None and not data.all():
-        raise ValueError("a class index is out of range")  # PyTorch's function then says which
-    counts = is_class.to(dtype).masked_fill(~is_class, math.nan).masked_fill(is_ignored, 0.0)
-    if loss.weight is None:
-        return counts, counts.sum()
-    known = torch.where(is_class, index, 0).reshape(-1)
-    of_target = loss.weight.to(dtype).gather(0, known).reshape(index.shape)
-    return counts, (counts * of_target).sum()
-
-
-def _probabilities(q: Tensor, axis: int, weight: Tensor | None, label_smoothing: float) -> Tensor:
-    """Class probabilities, smoothed over all classes, times the weights of the classes."""
-    if label_smoothing > 0.0:
-        q = (1.0 - label_smoothing) * q + label_smoothing / q.shape[axis]
-    return q if weight is None else q * weight.to(q.dtype).reshape(_along(axis, q.dim()))
-
-
-def _along(axis: int, dims: int) -> list[int]:
-    """The shape that makes a vector lie along an axis."""
-    return [-1, *[1] * (dims - axis - 1)]
 
 
 def _of_rows(name: str, x: Tensor, dim: Any, stacklevel: int, dtype: Any) -> Tensor:
@@ -510,26 +402,15 @@ def _of_rows(name: str, x: Tensor, dim: Any, stacklevel: int, dtype: Any) -> Ten
             stacklevel=stacklevel,
         )
         dim = 0 if x.dim() in (0, 1, 3) else 1
-    dim = _python_number(dim)
-    is_supported = _is_dimension(x, dim) and (x.dtype if dtype is None else dtype) in _FLOATING
+    dim = python_number(dim)
+    is_supported = _is_dimension(x, dim) and (x.dtype if dtype is None else dtype) in FLOATING
     if not is_supported:
         return original(x, dim, stacklevel, dtype)
-    if dtype is None and x.dtype in _HALF and _is_autocast(x):
+    if dtype is None and x.dtype in HALF and is_autocast(x):
         dtype = original(x.new_empty(0), 0).dtype  # it depends on the device
     x = x if dtype is None else x.to(dtype)
     function: Callable[..., Tensor] = _functions.softmax if name == "softmax" else _functions.log_softmax
-    return function(_with_nan_rows(x, dim), axis=dim)
-
-
-def _with_nan_rows(x: Tensor, dim: int) -> Tensor:
-    """The same numbers, NaN in rows that are -inf everywhere: PyTorch returns NaN for them, xpent does not."""
-    data = TORCH.inspectable(x)
-    if data is not None and data.detach().select(dim, 0).amin().item() > -math.inf:
-        return x  # such a row has a first entry of -inf, which is quicker to look at
-    largest = x.detach().amax(dim, keepdim=True)
-    if TORCH.is_known_true(largest != -math.inf):
-        return x
-    return x + torch.zeros_like(largest).masked_fill(largest == -math.inf, math.nan)
+    return function(with_nan_rows(x, dim), axis=dim)
 
 
 def _is_dimension(x: Any, dim: Any) -> bool:
@@ -548,32 +429,6 @@ def _is_layer(arrays: list[Tensor], options: Any) -> bool:
         ((weight.dim() == 2 and features.dim() in (1, 2)) or (weight.dim() > 2 and features.dim() == 2))
         and features.shape[-1] == weight.shape[-1]
         and all(bias.shape == weight.shape[:-1] for bias in biases)
-        and (_is_autocast(features) or all(array.dtype == features.dtype for array in arrays))
+        and (is_autocast(features) or all(array.dtype == features.dtype for array in arrays))
         and (options is None or isinstance(options, LinearCrossEntropyOptions))
     )
-
-
-def _is_autocast(x: Tensor) -> bool:
-    device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def _promoted(x: Tensor) -> torch.dtype:
-    """The dtype in which PyTorch computes a loss, float32 for smaller ones under autocast."""
-    return torch.float32 if x.dtype in _HALF and _is_autocast(x) else x.dtype
-
-
-def _python_number(value: Any) -> Any:
-    """The Python number in a scalar of NumPy or in a tensor of shape (), which PyTorch takes for numbers, too."""
-    is_scalar = getattr(value, "ndim", None) == 0 and not getattr(value, "requires_grad", False)
-    return value.item() if is_scalar else value
-
-
-def _legacy_reduction(size_average: bool | None, reduce: bool | None) -> str:
-    """The reduction that deprecated arguments mean."""
-    is_reduced, is_mean = reduce is None or bool(reduce), size_average is None or bool(size_average)
-    reduction = ("mean" if is_mean else "sum") if is_reduced else "none"
-    warnings.warn(
-        f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=3
-    )
-    return reduction
