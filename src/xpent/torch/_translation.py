@@ -66,8 +66,8 @@ def evaluate_loss(
 ) -> Tensor:
     """A supported loss.
 
-    ``evaluate`` computes it from targets and options of xpent and whether a row of -inf must be NaN; ``smooths`` says
-    whether xpent may smooth class indices.
+    ``evaluate`` computes it from targets and options of xpent and whether a row of -inf must be NaN. ``smooths`` says
+    that no class is masked: xpent then smooths class indices as PyTorch does.
     """
     weight, ignore_index, reduction, label_smoothing = loss
     computed = torch.promote_types(dtype, torch.float32)
@@ -87,7 +87,7 @@ def evaluate_loss(
         is_known = TORCH.inspectable(target) is not None
         value = evaluate(target, options, not is_known)
         data = TORCH.inspectable(value) if is_known else None
-        total_loss = math.nan if data is None else data.sum().item()
+        total_loss = math.nan if data is None else (data.sum() if reduction == "none" else data).item()
         if not math.isfinite(total_loss) and is_known:
             value = evaluate(target, options, True)
         if reduction == "mean" and (data is None or total_loss == 0.0):
@@ -98,10 +98,9 @@ def evaluate_loss(
     counts, total = _rows(loss, computed, shape[axis], target)
     classes = torch.arange(shape[axis], device=target.device).reshape(_along(axis, len(shape)))
     one_hot = (classes == target.unsqueeze(axis)).to(computed)
-    options = {"reduction": reduction, "sample_weight": counts}
-    if reduction == "mean":
-        options["normalizer"] = torch.where(total == 0.0, math.nan, total)
-    return evaluate(_probabilities(one_hot, axis, weight, label_smoothing), options, True).to(dtype)
+    options = {"reduction": reduction, "sample_weight": counts, "normalizer": total if reduction == "mean" else None}
+    value = evaluate(_probabilities(one_hot, axis, weight, label_smoothing), options, True).to(dtype)
+    return torch.where(total == 0.0, math.nan, value) if reduction == "mean" else value
 
 
 def _rows(loss: Loss, dtype: torch.dtype, classes: int, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,6 +144,12 @@ def with_nan_rows(x: Tensor, dim: int) -> Tensor:
 def is_autocast(x: Tensor) -> bool:
     device = x.device.type
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def has_no_masked_class(x: Tensor) -> bool:
+    """Whether it is known that no entry is -inf."""
+    data = TORCH.inspectable(x)
+    return data is not None and data.detach().amin().item() > -math.inf
 
 
 def promoted(x: Tensor) -> torch.dtype:

@@ -16,6 +16,7 @@ from xpent.torch._translation import (
     HALF,
     Loss,
     evaluate_loss,
+    has_no_masked_class,
     is_autocast,
     is_supported,
     legacy_reduction,
@@ -291,7 +292,8 @@ def cross_entropy(
         dtype = promoted(input)
         if is_supported(loss, dtype, input.shape, axis, target):
             try:
-                return evaluate_loss(evaluate, loss, dtype, input.shape, axis, target)
+                smooths = loss.label_smoothing > 0 and has_no_masked_class(input)
+                return evaluate_loss(evaluate, loss, dtype, input.shape, axis, target, smooths=smooths)
             except ValueError:  # labels out of range, negative weights: PyTorch refuses or takes them
                 pass
     return _cross_entropy(
@@ -351,7 +353,8 @@ def linear_cross_entropy(
     -----
     The logits are computed block by block, with or without ``options``, and never exist all at once, except with a
     ``linear_weight`` of three or more dimensions and where `xpent.linear_cross_entropy` says so. Smoothed class indices
-    together with a bias are converted to probabilities, (N, C) numbers.
+    are converted to probabilities, (N, C) numbers, where the bias may mask a class: if it holds -inf, on a GPU and
+    under `torch.compile`.
 
     Examples
     --------
@@ -383,8 +386,8 @@ def linear_cross_entropy(
         dtype = promoted(input)
         if not is_refused and is_supported(loss, dtype, shape, axis, target):
             try:
-                # Without a bias no class is masked, and xpent smooths labels as PyTorch does.
-                return evaluate_loss(evaluate, loss, dtype, shape, axis, target, smooths=linear_bias is None)
+                smooths = linear_bias is None or (loss.label_smoothing > 0 and has_no_masked_class(linear_bias))
+                return evaluate_loss(evaluate, loss, dtype, shape, axis, target, smooths=smooths)
             except ValueError:
                 pass
     return _linear_cross_entropy(
