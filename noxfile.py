@@ -110,6 +110,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def integrations(session: nox.Session) -> None:
+    """Training in other libraries, with their losses and with the drop-in functions of xpent."""
+    install(session, "integrations")
+    for script in sorted(Path("examples/integrations").glob("*_*.py")):
+        session.run("python", str(script))
+
+
+@nox.session(default=False)
 def minimums(session: nox.Session) -> None:
     """The tests on the oldest NumPy and array-api-compat that pyproject.toml allows."""
     install(session, "test", extras=("conformance",))

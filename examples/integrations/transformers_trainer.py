@@ -1,0 +1,71 @@
+"""A tiny GPT-2, trained by the Trainer of transformers, whose loss is `xpent.torch.linear_cross_entropy`."""
+
+import tempfile
+from typing import Any
+
+import torch
+import transformers
+from compare import compare
+from torch import Tensor, nn
+
+import xpent.torch
+
+STEPS, VOCABULARY = 60, 500
+
+
+class TrainerWithoutLogits(transformers.Trainer):
+    """A Trainer that computes the loss from the last hidden states, block by block."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """Compute the sum of the losses of all tokens but the first, divided by the number of tokens of the step."""
+        outputs = model.transformer(inputs["input_ids"])
+        features, targets = outputs.last_hidden_state[:, :-1].flatten(0, 1), inputs["labels"][:, 1:].flatten()
+        if num_items_in_batch is None:
+            loss = xpent.torch.linear_cross_entropy(features, model.lm_head.weight, targets)
+        else:
+            total = xpent.torch.linear_cross_entropy(features, model.lm_head.weight, targets, reduction="sum")
+            loss = total / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+
+def texts() -> list[dict[str, Tensor]]:
+    """Sequences of tokens, each of which determines the next; labels leave out some tokens by -100."""
+    generator = torch.Generator().manual_seed(0)
+    starts, steps = torch.randint(VOCABULARY, (2, 64, 1), generator=generator)
+    tokens = (starts + steps.remainder(3) * torch.arange(32)).remainder(VOCABULARY)
+    labels = tokens.masked_fill(torch.rand(tokens.shape, generator=generator) < 0.1, -100)
+    return [{"input_ids": row, "labels": label} for row, label in zip(tokens, labels, strict=True)]
+
+
+def train(trainer_class: type[transformers.Trainer]) -> list[float]:
+    """Train with gradient accumulation; the losses."""
+    transformers.set_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=VOCABULARY, n_positions=32, n_embd=64, n_layer=2, n_head=2,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            folder, max_steps=STEPS, per_device_train_batch_size=8, gradient_accumulation_steps=2, learning_rate=3e-3,
+            logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, seed=0,
+        )  # fmt: skip
+        trainer = trainer_class(transformers.GPT2LMHeadModel(config), arguments, train_dataset=texts())
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+    return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+
+
+def main() -> None:
+    """Train with the model's own loss, which computes all logits, and without them."""
+    # The sums of the products are taken in another order than in the output layer of the model, so u is that of a sum.
+    compare("transformers", train(transformers.Trainer), train(TrainerWithoutLogits), u=2.0**-22)
+
+
+if __name__ == "__main__":
+    main()
