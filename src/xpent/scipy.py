@@ -171,9 +171,9 @@ def _of_rows(function: Callable[..., Any], x: Any, axis: Axis, masked: float) ->
         y = xp.exp(y) if masked == 0.0 else y
     else:
         y = function(x, axis=axis)
-        if 0 not in y.shape:
+        if 0 not in y.shape and not backend.is_known_true(y != masked):
             is_masked = xp.max(y, axis=axis, keepdims=True) == masked
-            if backend.differentiates or not backend.is_known_true(~is_masked):
+            if not backend.is_known_true(~is_masked):
                 y = xp.where(is_masked, math.nan, y)
     return _scalar(y[..., 0]) if is_expanded else y
 
