@@ -1,4 +1,4 @@
-"""The README's code does what the README says."""
+"""The code in README.md and docs does what the text says."""
 
 import doctest
 import re
@@ -8,36 +8,43 @@ import pytest
 
 from xpent.conformance.cases import ALL, CATEGORIES
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
 LIBRARY_MARKS = {
-    "NumPy": pytest.mark.library("numpy"),
-    "PyTorch": pytest.mark.library("torch"),
-    "JAX": pytest.mark.library("jax", "jax-jit"),
+    "numpy": pytest.mark.library("numpy"),
+    "torch": pytest.mark.library("torch"),
+    "jax": pytest.mark.library("jax", "jax-jit"),
 }
-TOURS = re.findall(r"^## A minute with (\w+)\n(.*?)(?=^## )", README, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    ("library", "text"), [pytest.param(*tour, marks=LIBRARY_MARKS[tour[0]], id=tour[0]) for tour in TOURS]
-)
-def test_tour_prints_what_it_says(library, text):
-    code = "".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
-    assert run(code, library) == 0
+def sessions():
+    """The code of each page, divided where it imports a library; that is a name in the code that follows it."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        code = "".join(re.findall(r"```python\n(>>> .*?)```", page.read_text(), flags=re.DOTALL))
+        for part in re.split(r"(?m)^(?=>>> import (?:numpy|torch|jax)\b(?!\.))", code)[1:]:
+            library = re.match(r">>> import (\w+)", part)[1]
+            yield pytest.param(part, page.name, marks=LIBRARY_MARKS[library], id=f"{page.name}-{library}")
 
 
-def test_ten_lines_check_a_function_of_ones_own():
-    (text,) = re.findall(r"^## Check your own\n(.*?)(?=^##)", README, flags=re.MULTILINE | re.DOTALL)
-    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert run(code, "kit") == 0
-    assert f"{len(ALL)} cases in {len(CATEGORIES)}" in " ".join(text.split())
+SESSIONS = [*sessions()]
 
 
-def run(code, name):
-    """The number of examples that print something else."""
-    tour = doctest.DocTestParser().get_doctest(code, {}, name, "README.md", 0)
-    assert tour.examples
-    return doctest.DocTestRunner(optionflags=doctest.FAIL_FAST).run(tour).failed
+@pytest.mark.parametrize(("code", "page"), SESSIONS)
+def test_code_prints_what_it_says(code, page):
+    session = doctest.DocTestParser().get_doctest(code, {}, page, page, 0)
+    assert session.examples
+    assert doctest.DocTestRunner(optionflags=doctest.FAIL_FAST).run(session).failed == 0
 
 
-def test_every_library_has_a_tour():
-    assert [library for library, _ in TOURS] == list(LIBRARY_MARKS)
+def test_every_library_has_code_in_the_readme():
+    assert {parameters.id for parameters in SESSIONS} >= {f"README.md-{library}" for library in LIBRARY_MARKS}
+
+
+def test_the_size_of_the_conformance_suite_is_the_one_documented():
+    page = " ".join((ROOT / "docs" / "conformance.md").read_text().split())
+    assert f"{len(ALL)} cases in {len(CATEGORIES)} categories" in page
+
+
+def test_links_to_files_lead_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md"):
+        for target in re.findall(r"\]\(((?!http)[^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
