@@ -120,7 +120,7 @@ def integrations(session: nox.Session) -> None:
 @nox.session(default=False)
 def minimums(session: nox.Session) -> None:
     """The tests on the oldest NumPy and array-api-compat that pyproject.toml allows."""
-    install(session, "test", extras=("conformance",))
+    install(session, "test", extras=("conformance", "bench"))
     project = PYPROJECT["project"]
     oldest = [*project["dependencies"], *project["optional-dependencies"]["numpy"]]
     session.install(*[requirement.replace(">=", "==") for requirement in oldest])

@@ -156,7 +156,7 @@ def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, 
     else:
         found = _functions.logsumexp(x, axis=axis, keepdims=keepdims)
         if return_sign:
-            is_positive = xp.astype(found > -math.inf, found.dtype)
+            is_positive = backend.cast(found > -math.inf, found.dtype)
             found = (found, xp.where(xp.isnan(found), found, is_positive))
     return tuple([_scalar(value) for value in found]) if return_sign else _scalar(found)
 

@@ -98,7 +98,7 @@ class NumpyBackend(BlockedBackend):
 
     def contiguous(self, x: Array) -> Array:
         # The order of a sum follows the layout, and equal rows must have equal sums.
-        if type(x) is np.ndarray and x.flags.carray and x.dtype.isnative:
+        if type(x) is np.ndarray and x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative:
             return x
         return np.require(x, x.dtype.newbyteorder("="), ["C", "A", "E"])
 
