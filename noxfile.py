@@ -113,6 +113,7 @@ def bench(session: nox.Session) -> None:
 def integrations(session: nox.Session) -> None:
     """Training in other libraries, with their losses and with the drop-in functions of xpent."""
     install(session, "integrations")
+    session.env["OMP_NUM_THREADS"] = "1"  # the models are small, and threads wait for each other on a busy machine
     for script in sorted(Path("examples/integrations").glob("*_*.py")):
         session.run("python", str(script))
 

@@ -68,7 +68,7 @@ def test_edge_cases_of_logsumexp_are_those_of_scipy(a, b):
             np.testing.assert_allclose(one, other, rtol=1e-14, atol=1e-14)
 
 
-@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1), (1, 0), ()], ids=str)
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1), (1, 0), (), np.int64(1)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "longdouble", "int32", "complex64", "complex128"])
 def test_axes_and_dtypes_are_those_of_scipy(axis, dtype):
     x, tolerance = X.astype(dtype), 1e-6 if dtype in ("float32", "complex64") else 1e-14

@@ -462,6 +462,58 @@ def test_a_compiled_model_uses_the_modules_without_graph_breaks():
     assert nothing.isnan()
 
 
+class Classifier(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.loss = torch.nn.Linear(3, 4), ours.CrossEntropyLoss(label_smoothing=0.25)
+
+    def forward(self, features, labels):
+        return self.loss(self.linear(features), labels)
+
+
+def test_symbolic_tracing_records_the_functions_of_xpent():
+    model, arrays = Classifier(), (torch.randn(2, 3), torch.tensor([3, 0]))
+    traced = torch.fx.symbolic_trace(model)
+    assert ours.cross_entropy in [node.target for node in traced.graph.nodes]
+    assert torch.equal(traced(*arrays), model(*arrays))
+
+
+def test_modes_and_subclasses_see_the_functions_of_xpent():
+    class Names(torch.overrides.TorchFunctionMode):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            self.seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    class Labelled(torch.Tensor):
+        pass
+
+    logits, labels = torch.tensor([[100.0, 80.0]]), torch.tensor([0])
+    with Names() as names:
+        ours.cross_entropy(logits, labels, label_smoothing=0.25)
+    assert names.seen[0] is ours.cross_entropy
+    for arrays, options in (((logits.as_subclass(Labelled), labels), {}), ((logits,), {"target": labels})):
+        loss = ours.cross_entropy(*arrays, weight=torch.ones(2).as_subclass(Labelled), **options)
+        assert type(loss) is Labelled
+        assert 0.0 < loss < 1e-8
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+def test_compiled_autograd_runs_the_backward_pass_of_an_eager_forward_pass(smoothing):
+    def gradient(loss):
+        logits = torch.tensor([[100.0, 80.0, 0.0], [1.0, 2.0, 3.0]], requires_grad=True)
+        loss(logits, torch.tensor([0, 1]), label_smoothing=smoothing).backward()
+        return logits.grad
+
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager", fullgraph=True)):
+        found = gradient(ours.cross_entropy)
+    torch.testing.assert_close(found, gradient(ours.cross_entropy))
+    torch.testing.assert_close(found, gradient(functional.cross_entropy))
+
+
 @pytest.mark.parametrize("targets", [T, Q], ids=["indices", "probabilities"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_transforms_of_torch_func_and_second_derivatives_agree_with_torch(targets, smoothing):

@@ -6,32 +6,27 @@ from typing import Any
 import torch
 import transformers
 from compare import compare
-from torch import Tensor, nn
+from torch import Tensor
+from transformers.modeling_outputs import CausalLMOutput
 
 import xpent.torch
 
 STEPS, VOCABULARY = 60, 500
 
 
-class TrainerWithoutLogits(transformers.Trainer):
-    """A Trainer that computes the loss from the last hidden states, block by block."""
+class WithoutLogits(transformers.GPT2LMHeadModel):
+    """GPT-2, whose loss is computed from the last hidden states, block by block."""
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Any:
-        """Compute the sum of the losses of all tokens but the first, divided by the number of tokens of the step."""
-        outputs = model.transformer(inputs["input_ids"])
-        features, targets = outputs.last_hidden_state[:, :-1].flatten(0, 1), inputs["labels"][:, 1:].flatten()
+    def forward(
+        self, input_ids: Tensor, labels: Tensor, num_items_in_batch: Tensor | None = None, **options: Any
+    ) -> CausalLMOutput:
+        """Compute the loss of all tokens but the first: the mean, or the sum divided by ``num_items_in_batch``."""
+        features = self.transformer(input_ids, **options).last_hidden_state[:, :-1].flatten(0, 1)
+        targets, weight = labels[:, 1:].flatten(), self.lm_head.weight
         if num_items_in_batch is None:
-            loss = xpent.torch.linear_cross_entropy(features, model.lm_head.weight, targets)
-        else:
-            total = xpent.torch.linear_cross_entropy(features, model.lm_head.weight, targets, reduction="sum")
-            loss = total / num_items_in_batch
-        return (loss, outputs) if return_outputs else loss
+            return CausalLMOutput(loss=xpent.torch.linear_cross_entropy(features, weight, targets))
+        total = xpent.torch.linear_cross_entropy(features, weight, targets, reduction="sum")
+        return CausalLMOutput(loss=total / num_items_in_batch)
 
 
 def texts() -> list[dict[str, Tensor]]:
@@ -43,7 +38,7 @@ def texts() -> list[dict[str, Tensor]]:
     return [{"input_ids": row, "labels": label} for row, label in zip(tokens, labels, strict=True)]
 
 
-def train(trainer_class: type[transformers.Trainer]) -> list[float]:
+def train(model_class: type[transformers.GPT2LMHeadModel]) -> list[float]:
     """Train with gradient accumulation; the losses."""
     transformers.set_seed(0)
     config = transformers.GPT2Config(
@@ -55,7 +50,9 @@ def train(trainer_class: type[transformers.Trainer]) -> list[float]:
             folder, max_steps=STEPS, per_device_train_batch_size=8, gradient_accumulation_steps=2, learning_rate=3e-3,
             logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, seed=0,
         )  # fmt: skip
-        trainer = trainer_class(transformers.GPT2LMHeadModel(config), arguments, train_dataset=texts())
+        model = model_class(config)
+        model.loss_type = "ForCausalLM"  # without it, transformers averages over each micro-batch
+        trainer = transformers.Trainer(model, arguments, train_dataset=texts())
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
     return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
@@ -64,7 +61,7 @@ def train(trainer_class: type[transformers.Trainer]) -> list[float]:
 def main() -> None:
     """Train with the model's own loss, which computes all logits, and without them."""
     # The sums of the products are taken in another order than in the output layer of the model, so u is that of a sum.
-    compare("transformers", train(transformers.Trainer), train(TrainerWithoutLogits), u=2.0**-22)
+    compare("transformers", train(transformers.GPT2LMHeadModel), train(WithoutLogits), u=2.0**-22)
 
 
 if __name__ == "__main__":

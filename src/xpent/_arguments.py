@@ -47,6 +47,11 @@ def check_logits(
     return tuple(axes)
 
 
+def names_no_axis(axis: Any) -> bool:
+    """Whether an axis is the empty tuple, which functions other than those of xpent accept."""
+    return isinstance(axis, tuple) and not axis  # NumPy integers would be compared entry by entry
+
+
 def _remedy(value: Any) -> str:
     """What to do where an array, perhaps a traced one, was given for a Python int."""
     is_array = hasattr(value, "shape")

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from xpent import _functions
+from xpent._arguments import names_no_axis
 from xpent._weighted import complex_logsumexp, weighted_logsumexp
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
@@ -166,7 +167,7 @@ def logsumexp(
         a = jnp.where(where, a, -math.inf)
     elif where is not None:
         a = _broadcast(a, where)
-    if axes == () or (a.ndim == 0 and axes is None and weights is None):  # every entry is a sum of its own
+    if names_no_axis(axes) or (a.ndim == 0 and axes is None and weights is None):  # every entry is a sum of its own
         a, weights, where = [None if array is None else array[..., None] for array in (a, weights, where)]
         axes, keepdims = -1, False
     options: Any = {"axis": axes, "keepdims": bool(keepdims), "return_sign": bool(return_sign)}
@@ -198,7 +199,7 @@ def _of_rows(function: Callable[..., jax.Array], x: Any, axis: Any, where: Any) 
     x, axis, where = _floating(as_array("x", x)), _as_axis(axis), _as_mask(where)
     if where is not None:
         x = _broadcast(x, where)
-    if axis == () or (axis is None and x.ndim == 0):  # every entry is a row of its own
+    if names_no_axis(axis) or (axis is None and x.ndim == 0):  # every entry is a row of its own
         return function(x[..., None], axis=-1, where=None if where is None else where[..., None])[..., 0]
     return function(x, axis=axis, where=where)
 

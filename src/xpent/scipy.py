@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpent import _functions
-from xpent._arguments import Axis
+from xpent._arguments import Axis, names_no_axis
 from xpent._backends.registry import as_arrays
 from xpent._weighted import complex_logsumexp, weighted_logsumexp
 
@@ -145,7 +145,7 @@ def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, 
             raise ValueError(f"a and b must have shapes that broadcast, got {shapes}") from None
     x, weights = arrays[0], arrays[1] if b is not None else None
     is_complex = not backend.is_real(x) and xp.isdtype(x.dtype, "complex floating")
-    if axis == ():  # every entry is a sum of its own
+    if names_no_axis(axis):  # every entry is a sum of its own
         x, weights = [None if array is None else array[..., None] for array in (x, weights)]
         axis, keepdims = -1, False
     found: Any
@@ -164,7 +164,7 @@ def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, 
 def _of_rows(function: Callable[..., Any], x: Any, axis: Axis, masked: float) -> Any:
     """A function of rows, with NaN for rows that are -inf everywhere, whose answers are all equal to ``masked``."""
     backend, xp, (x,) = as_arrays(x=_required("x", x))
-    is_expanded = axis == () or (x.ndim == 0 and axis in (None, 0, -1))
+    is_expanded = names_no_axis(axis) or (x.ndim == 0 and axis in (None, 0, -1))
     x, axis = (x[..., None], -1) if is_expanded else (x, axis)
     if not backend.is_real(x) and xp.isdtype(x.dtype, "complex floating"):
         y = x - complex_logsumexp(x, None, axis=axis, keepdims=True)

@@ -87,7 +87,7 @@ class TorchBackend(Backend):
         return self.empty(shape, dtype, like).zero_()
 
     def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
-        return torch.empty(shape, dtype=dtype, device=like.device)
+        return like.new_empty(shape, dtype=dtype)
 
     def scalar(self, number: float, like: Array) -> Array | float:
         if not torch.compiler.is_compiling():
@@ -99,7 +99,8 @@ class TorchBackend(Backend):
         return len(range(index))
 
     def class_indices(self, x: Array) -> Array:
-        return torch.arange(x.shape[-1], device=x.device)
+        index = torch.arange(x.shape[-1], device=x.device)
+        return distributed_like(index, x) if is_distributed(x) else index
 
     def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
         return x.permute(order)
@@ -131,10 +132,12 @@ class TorchBackend(Backend):
         return x.amax(-1, keepdim=True), None
 
     def take(self, x: Array, index: Array) -> Array:
+        if is_distributed(x):  # DTensor cannot gather where the classes are sharded
+            return self.compared(x, index)
         return x.gather(-1, index)  # take_along_dim makes torch.compile specialize on shapes
 
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
-        return x.scatter(-1, index, value)
+        return super().put(x, index, value) if is_distributed(x) else x.scatter(-1, index, value)
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         largest = self.largest(x)
@@ -321,6 +324,19 @@ TORCH, EAGER, FUSED = TorchBackend(), EagerTorchBackend(), FusedTorchBackend()
 def _scalar(number: float, dtype: torch.dtype) -> torch.Tensor:
     """A number on the CPU, from which PyTorch computes with tensors of any device in half the time."""
     return torch.scalar_tensor(number, dtype=dtype, device="cpu")
+
+
+def is_distributed(x: torch.Tensor) -> bool:
+    """Whether a tensor is a DTensor."""
+    distributed = sys.modules.get("torch.distributed.tensor")
+    return distributed is not None and isinstance(x, distributed.DTensor)
+
+
+def distributed_like(x: torch.Tensor, like: Any) -> torch.Tensor:
+    """A plain tensor as a DTensor that is replicated over the devices of another: DTensors take no plain operands."""
+    from torch.distributed.tensor import DTensor, Replicate
+
+    return DTensor.from_local(x, like.device_mesh, [Replicate()] * like.device_mesh.ndim, run_check=False)
 
 
 def _is_autocast(device: str) -> bool:

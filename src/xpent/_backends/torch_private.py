@@ -85,8 +85,8 @@ def without_base(outputs: Any) -> Any:
 
 
 def keeps_graph() -> bool:
-    """Whether the backward pass that is running was asked to keep its graph."""
-    return torch._C._autograd._get_current_graph_task_keep_graph()
+    """Whether the backward pass that is running was asked to keep its graph, or may have been, where it is compiled."""
+    return torch.compiler.is_compiling() or torch._C._autograd._get_current_graph_task_keep_graph()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from xpent._backends.torch import TORCH
 
 HALF = (torch.float16, torch.bfloat16)
 FLOATING = (torch.float32, torch.float64, *HALF)
+
+
+P = ParamSpec("P")
+
+
+def overridable(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Pass a call to ``__torch_function__`` of its arguments or of a mode first, as functions of PyTorch do.
+
+    This is how torch.fx records the call, and how a tensor subclass or a mode may evaluate it.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        arguments = (*args, *kwargs.values())
+        if has_torch_function(arguments):
+            result: Tensor = handle_torch_function(wrapper, arguments, *args, **kwargs)
+            return result
+        return function(*args, **kwargs)
+
+    return wrapper
 
 
 class Loss(NamedTuple):
@@ -96,8 +118,8 @@ def evaluate_loss(
         return value if value.dtype == dtype else value.to(dtype)
     # xpent spreads the share of smoothing over unmasked classes, PyTorch over all.
     counts, total = _rows(loss, computed, shape[axis], target)
-    classes = torch.arange(shape[axis], device=target.device).reshape(_along(axis, len(shape)))
-    one_hot = (classes == target.unsqueeze(axis)).to(computed)
+    classes = TORCH.class_indices(target.unsqueeze(-1).expand(*target.shape, shape[axis]))
+    one_hot = (classes == target.unsqueeze(-1)).to(computed).movedim(-1, axis)
     options = {"reduction": reduction, "sample_weight": counts, "normalizer": total if reduction == "mean" else None}
     value = evaluate(_probabilities(one_hot, axis, weight, label_smoothing), options, True).to(dtype)
     return torch.where(total == 0.0, math.nan, value) if reduction == "mean" else value
@@ -168,6 +190,6 @@ def legacy_reduction(size_average: bool | None, reduce: bool | None) -> str:
     is_reduced, is_mean = reduce is None or bool(reduce), size_average is None or bool(size_average)
     reduction = ("mean" if is_mean else "sum") if is_reduced else "none"
     warnings.warn(
-        f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=3
+        f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=4
     )
     return reduction

@@ -20,6 +20,7 @@ from xpent.torch._translation import (
     is_autocast,
     is_supported,
     legacy_reduction,
+    overridable,
     promoted,
     python_number,
     with_nan_rows,
@@ -30,6 +31,7 @@ _softmax, _log_softmax, _nll_loss = functional.softmax, functional.log_softmax, 
 _cross_entropy, _linear_cross_entropy = functional.cross_entropy, functional.linear_cross_entropy
 
 
+@overridable
 def softmax(
     input: Tensor,
     dim: int | None = None,
@@ -72,6 +74,7 @@ def softmax(
     return _of_rows("softmax", input, dim, _stacklevel, dtype)
 
 
+@overridable
 def log_softmax(
     input: Tensor,
     dim: int | None = None,
@@ -116,6 +119,7 @@ def log_softmax(
     return _of_rows("log_softmax", input, dim, _stacklevel, dtype)
 
 
+@overridable
 def logsumexp(input: Tensor, dim: int | tuple[int, ...], keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Logarithm of a sum of exponentials as `torch.logsumexp` computes it: log sum_j exp(x_j).
 
@@ -167,6 +171,7 @@ def logsumexp(input: Tensor, dim: int | tuple[int, ...], keepdim: bool = False, 
     return value if out is None else torch.mul(value, 1, out=out)  # resizes and converts as PyTorch does
 
 
+@overridable
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -222,6 +227,7 @@ def nll_loss(
     return _nll_loss(input.float(), target, weight, size_average, ignore_index, reduce, reduction).to(input.dtype)
 
 
+@overridable
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -301,6 +307,7 @@ def cross_entropy(
     )
 
 
+@overridable
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -371,7 +378,7 @@ def linear_cross_entropy(
         is_refused = ignore_index is not None and target.shape == shape
         if linear_weight.dim() > 2 and not is_refused and 0 not in shape:
             if options is not None:
-                warnings.warn("options are ignored: linear_weight has more than two dimensions", stacklevel=2)
+                warnings.warn("options are ignored: linear_weight has more than two dimensions", stacklevel=3)
             flat = [array.reshape(-1, *array.shape[linear_weight.dim() - 1 :]) for array in arrays[1:]]
             logits = functional.linear(input, *flat).reshape(shape)
             return cross_entropy(logits, target, weight, None, number, None, reduction, label_smoothing)
@@ -402,7 +409,7 @@ def _of_rows(name: str, x: Tensor, dim: Any, stacklevel: int, dtype: Any) -> Ten
         warnings.warn(
             f"Implicit dimension choice for {name} has been deprecated. "
             "Change the call to include dim=X as an argument.",
-            stacklevel=stacklevel,
+            stacklevel=stacklevel + 1,
         )
         dim = 0 if x.dim() in (0, 1, 3) else 1
     dim = python_number(dim)
