@@ -40,7 +40,7 @@ MODULES_OF = {
     "array_api_compat": {"_backends.base", "_backends.registry"},
 }
 OPEN_TO_ALL = {f"_backends.{name}" for name in ("base.Array", "base.Backend", "base.DType")} | {
-    f"_backends.registry.{name}" for name in ("as_arrays", "backend_of", "namespace_of")
+    f"_backends.registry.{name}" for name in ("as_arrays", "backend_of", "call_key", "namespace_of")
 }
 
 

@@ -89,3 +89,24 @@ def test_bits_of_a_row_do_not_depend_on_the_layout(big):
     for lay_out in (np.asarray, np.ascontiguousarray):
         for answer, same in zip(by_row(lay_out(x.T), lay_out(q.T), axis=0), expected, strict=True):
             np.testing.assert_array_equal(answer.T, same)
+
+
+@pytest.mark.parametrize("function", [xpent.cross_entropy, xpent.grad(xpent.cross_entropy)], ids=["value", "gradient"])
+def test_data_are_looked_at_in_every_call_of_the_same_shapes(xp, function):
+    is_ignored = np.arange(6) == 2
+    x, labels, ignored = map(xp.asarray, (X, LABELS, np.where(is_ignored, -1, LABELS)))
+    options = {"reduction": "sum", "ignore_index": -1}
+    xp.call(function, x, labels, **options)
+    found = xp.call(function, x, ignored, **options)
+    expected = xp.call(function, x, labels, reduction="sum", sample_weight=xp.asarray(1.0 - is_ignored))
+    np.testing.assert_array_equal(xp.to_numpy(found), xp.to_numpy(expected))
+    if not xp.is_traced:
+        with pytest.raises(ValueError, match="out of range"):
+            function(x, xp.asarray(LABELS + 5), **options)
+
+
+def test_equal_options_of_another_type_are_refused_in_a_call_of_the_same_shapes(xp):
+    x, labels = xp.asarray(X), xp.asarray(LABELS)
+    xpent.cross_entropy(x, labels, label_smoothing=1.0)
+    with pytest.raises(TypeError, match="label_smoothing must be a number"):
+        xpent.cross_entropy(x, labels, label_smoothing=True)

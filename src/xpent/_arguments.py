@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+from collections.abc import Callable
 from sys import float_info
 from typing import Any
 
@@ -123,7 +124,10 @@ def check_loss(
     reduction: str,
     normalizer: Array | float | None,
 ) -> tuple[Options, tuple[Array | float | None, Array | float | None, Array | float | None]]:
-    """The options of a loss of logits of a shape, and its label smoothing, z-loss and normalizer, None for none."""
+    """The options of a loss of logits of a shape, and its label smoothing, z-loss and normalizer, None for none.
+
+    `index_check` looks at the class indices.
+    """
     has_indices = _are_indices(backend, targets, shape, axes)
     classes = class_count(shape, axes)
     if class_weight is not None:
@@ -140,10 +144,7 @@ def check_loss(
         ignore_index = int(ignore_index)
         if not has_indices:
             raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
-    is_checked = False
-    if has_indices:
-        is_checked, ignore_index = _check_indices(backend, targets, classes, ignore_index)
-    options = Options(axes, ignore_index, is_checked, reduction)
+    options = Options(axes, ignore_index, has_indices, reduction)
     if normalizer is None and type(label_smoothing) is type(z_loss) is float and label_smoothing == 0.0 == z_loss:
         return options, (None, None, None)
     return options, (
@@ -198,32 +199,37 @@ def _are_indices(backend: Backend, targets: Array, shape: tuple[int, ...], axes:
     )
 
 
-def _check_indices(backend: Backend, targets: Array, count: int, ignore_index: int | None) -> tuple[bool, int | None]:
-    """Whether the class indices are known to be in range or ignored, and the index to ignore, None if known for unused.
+def index_check(backend: Backend, position: int, count: int) -> Callable[[tuple[Array, ...], Any], Any]:
+    """A function that checks the class indices at a position among primals, and returns the options with what it found.
 
-    An error if an index is known to be neither in range nor ignored.
+    It raises an error if an index is known to be neither in range nor ignored.
     """
-    data = backend.inspectable(targets)
-    if data is None:
-        return False, ignore_index
-    if 0 in data.shape:
-        return True, ignore_index
-    of_data = backend.of_data
-    index = of_data.as_index(data)
-    if of_data.all_within(index, count):
-        is_used = ignore_index is not None and 0 <= ignore_index < count
-        return True, ignore_index if is_used else None
-    is_wrong = ~is_class(index, count)
-    if ignore_index is not None:
-        is_wrong = is_wrong & ~is_ignored(of_data, data, ignore_index)
-    if not of_data.xp.any(is_wrong):
-        return True, ignore_index
-    position = _first_position(of_data, is_wrong)
-    value = of_data.item(data[position])
-    remedy = f"; to ignore rows with this target, pass ignore_index={value}" if ignore_index is None else ""
-    raise ValueError(
-        f"target {value} at {position} is out of range: there are {count} classes, numbered from 0{remedy}"
-    )
+
+    def check(primals: tuple[Array, ...], options: Any) -> Any:
+        targets, ignore_index = primals[position], options.ignore_index
+        data = backend.inspectable(targets)
+        if data is None:
+            return options._replace(is_checked=False)
+        if 0 in data.shape:
+            return options
+        of_data = backend.of_data
+        index = of_data.as_index(data)
+        if of_data.all_within(index, count):
+            is_used = ignore_index is None or 0 <= ignore_index < count
+            return options if is_used else options._replace(ignore_index=None)
+        is_wrong = ~is_class(index, count)
+        if ignore_index is not None:
+            is_wrong = is_wrong & ~is_ignored(of_data, data, ignore_index)
+        if not of_data.xp.any(is_wrong):
+            return options
+        place = _first_position(of_data, is_wrong)
+        value = of_data.item(data[place])
+        remedy = f"; to ignore rows with this target, pass ignore_index={value}" if ignore_index is None else ""
+        raise ValueError(
+            f"target {value} at {place} is out of range: there are {count} classes, numbered from 0{remedy}"
+        )
+
+    return check
 
 
 def _first_position(backend: Backend, condition: Array) -> tuple[int, ...]:

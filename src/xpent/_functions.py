@@ -11,10 +11,11 @@ from xpent._arguments import (
     check_logits,
     check_loss,
     check_softcap,
+    index_check,
 )
 from xpent._backends.registry import backend_of
 from xpent._engine.call import Call, differentiable, names_options
-from xpent._engine.layout import to_rows
+from xpent._engine.layout import class_count, to_rows
 from xpent._engine.types import Array, ArrayT
 from xpent._losses import linear
 from xpent._losses import softmax as rules
@@ -313,7 +314,8 @@ def cross_entropy(
     )
     constants = loss.Constants(where, class_weight, sample_weight, *numbers)
     is_scalar = reduction != "none" or len(axes) == logits.ndim
-    return Call(backend, CROSS_ENTROPY, (logits, targets), constants, options, is_scalar)
+    check = index_check(backend, 1, class_count(logits.shape, axes)) if options.is_checked else None
+    return Call(backend, CROSS_ENTROPY, (logits, targets), constants, options, is_scalar, check)
 
 
 @differentiable
@@ -434,4 +436,5 @@ def linear_cross_entropy(
     )
     primals = (features, weight, targets) if bias is None else (features, weight, targets, bias)
     is_scalar = reduction != "none" or features.ndim == 1
-    return Call(backend, LINEAR_CROSS_ENTROPY, primals, constants, options, is_scalar)
+    check = index_check(backend, 2, weight.shape[0]) if options.is_checked else None
+    return Call(backend, LINEAR_CROSS_ENTROPY, primals, constants, options, is_scalar, check)

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, overload
 
 from xpent._backends.base import Backend
 from xpent._backends.registry import backend_of
-from xpent._engine.call import Call, check_names
+from xpent._engine.call import Call, bind_call
 from xpent._engine.types import Array, ArrayT, P, R
 
 Argnums = int | tuple[int, ...]
@@ -254,12 +254,7 @@ def grad(function: Callable[P, R], /, argnums: Argnums = 0) -> Callable[P, Any]:
 
 def _bind(function: Callable[..., Any], primals: tuple[Any, ...], options: dict[str, Any]) -> Call:
     _check_function(function)
-    try:
-        call: Call = function.bind(*primals, **options)  # type: ignore[attr-defined]
-        return call
-    except TypeError:
-        check_names(function, options)
-        raise
+    return bind_call(function, primals, options)
 
 
 def _check_function(function: Callable[..., Any]) -> None:
@@ -330,10 +325,16 @@ class _GradientFunction:
         )
 
     def __call__(self, *primals: Any, **options: Any) -> Any:
-        return self.bind(*primals, **options).evaluate()
+        return bind_call(self, primals, options).evaluate()
 
     def __get__(self, instance: Any, owner: Any = None) -> _GradientFunction:
         return self  # what has this method is a function to help(), which shows its signature
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _GradientFunction) and self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash(self.__reduce__())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.transform, (self.function, self.argnums)
@@ -343,7 +344,7 @@ class _GradientFunction:
 
     def bind(self, *primals: Any, **options: Any) -> Call:
         """The call that evaluates the gradient."""
-        call = _bind(self.function, primals, options)
+        call: Call = self.function.bind(*primals, **options)  # type: ignore[attr-defined]
         backend, both, argnums = call.backend, call.rule.value_and_grad, self.argnums
         if not call.is_scalar or both is None:
             raise TypeError(
@@ -371,4 +372,4 @@ class _GradientFunction:
         argnums_of_rule = tuple([backend.static_int(i) for i in self.positions])
         # The derivatives of rounded gradients would be less accurate.
         options_of_rule = call.options._replace(argnums=argnums_of_rule, rounds_gradients=not backend.differentiates)
-        return Call(backend, rule, call.primals, call.constants, options_of_rule, structure=structure)
+        return Call(backend, rule, call.primals, call.constants, options_of_rule, False, call.check, structure)

@@ -42,6 +42,10 @@ class Backend:
         """The same nested tuples, with numbers, and arrays that the library `converts`, as its own arrays."""
         return values
 
+    def call_key(self, arrays: tuple[Any, ...]) -> Any:
+        """A hashable of what the checks of a call depend on but the data, None if that cannot be told in advance."""
+        return None
+
     # Dtypes and devices
 
     def isdtype(self, dtype: DType, *kinds: str) -> bool:

@@ -58,6 +58,11 @@ class NumpyBackend(BlockedBackend):
     def as_index(self, x: Array) -> Array:
         return x if x.dtype == np.intp else x.astype(np.intp)
 
+    def call_key(self, arrays: tuple[Any, ...]) -> Any:
+        if not all(type(x) is np.ndarray for x in arrays):
+            return None
+        return tuple([(x.dtype, x.shape) for x in arrays])
+
     def device(self, x: Array) -> Any:
         return None
 

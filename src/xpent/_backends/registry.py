@@ -68,6 +68,16 @@ def backend_of(
     return backend
 
 
+def call_key(arrays: tuple[Any, ...]) -> Any:
+    """What a call of arrays depends on but their data, None if one is not a plain array of the library of the first."""
+    if not arrays:
+        return None
+    torch = sys.modules.get("torch")
+    is_tensor = torch is not None and isinstance(arrays[0], torch.Tensor)
+    backend = _torch() if is_tensor else _by_type.get(type(arrays[0]))
+    return None if backend is None else backend.call_key(arrays)
+
+
 def _listed(arrays: dict[str, Array], describe: Callable[[Array], str]) -> str:
     return ", ".join([f"{name} {describe(array)}" for name, array in arrays.items()])
 

@@ -42,6 +42,11 @@ class TorchBackend(Backend):
     def __init__(self) -> None:
         super().__init__(torch)
 
+    def call_key(self, arrays: tuple[Any, ...]) -> Any:
+        if not torch_private.are_plain(arrays) or torch_private.is_any_autocast_enabled():
+            return None
+        return torch.get_default_dtype(), *[(x.dtype, x.shape, x.device) for x in arrays]
+
     def isdtype(self, dtype: DType, *kinds: str) -> bool:
         return _KINDS.get(dtype) in kinds
 
@@ -182,9 +187,11 @@ class TorchBackend(Backend):
 
     def for_kernels(self, *values: Any) -> Backend:
         tensors = _tensors_among(values)
-        if not torch_private.are_eager(tensors):
-            return self
-        return FUSED if fuses(tensors[0].device) else EAGER
+        return self.kernels_on(tensors[0].device) if torch_private.are_eager(tensors) else self
+
+    def kernels_on(self, device: torch.device) -> Backend:
+        """The backend that evaluates functions of rows of plain tensors at once."""
+        return FUSED if fuses(device) else EAGER
 
 
 class EagerTorchBackend(BlockedBackend, TorchBackend):
@@ -193,6 +200,9 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
     differentiates = False
 
     def for_kernels(self, *values: Any) -> Backend:
+        return self
+
+    def kernels_on(self, device: torch.device) -> Backend:
         return self
 
     def keeps_gradients(self) -> bool:
@@ -259,9 +269,14 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         e = torch.softmax(x, -1, out=None if is_overwritten else out)
         t = e.gather(-1, index)
         r = e.scatter_(-1, index, 0.0).sum(-1, keepdim=True)
+        log_ratio = torch.log1p(r / t)
         smallest = x.shape[-1] * self.smallest_term(x.dtype)
-        if x.numel() == 0 or torch.minimum(r, t).amin().item() > smallest:
-            return e, r, t, torch.log1p(r / t)
+        if x.numel() == 0:
+            return e, r, t, log_ratio
+        # Since r + t is 1, both are above the limit if the logarithm lies between these.
+        lowest, highest = torch.aminmax(log_ratio)
+        if lowest.item() > 2.0 * smallest and highest.item() < -math.log(2.0 * smallest):
+            return e, r, t, log_ratio
         rows = ~(torch.minimum(r, t) > smallest)[..., 0]
         largest = x[rows].amax(-1, keepdim=True)
         m = self.shift(largest)
@@ -269,7 +284,6 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         z = x[rows].gather(-1, index[rows]) - m
         e[rows], t[rows] = exact * 2.0**-64, torch.exp(z)
         r[rows] = self.with_masked(exact.sum(-1, keepdim=True) * 2.0**-64, largest)
-        log_ratio = torch.log1p(r / t)
         log_ratio[rows] = self.log_ratio(r[rows], t[rows], z)
         return e, r, t, log_ratio
 

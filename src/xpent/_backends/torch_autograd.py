@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd import forward_ad
@@ -13,12 +13,16 @@ from torch.autograd import forward_ad
 from xpent._backends import torch_private
 from xpent._backends.base import Array, Backend
 
+if TYPE_CHECKING:
+    from xpent._backends.torch import TorchBackend
+
 
 @dataclass(eq=False, slots=True)
 class _Call:
     """A call of a rule without its tensors."""
 
     backend: Backend
+    kernels: Backend  # of the forward pass
     rule: Any
     primal_count: int
     constants: Any  # a named tuple with None in place of tensors
@@ -51,7 +55,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: torch.Tensor) -> Any:
         argnums = tuple([i for i in range(call.primal_count) if ctx.needs_input_grad[1 + i]])
-        value, residuals = call.rule.forward(call.backend, argnums, *call.arguments(tensors))
+        value, residuals = call.rule.forward(call.kernels, argnums, *call.arguments(tensors))
         ctx.call, ctx.argnums, ctx.count = call, argnums, len(tensors)
         ctx.gradients = residuals.gradients  # not saved: hooks may keep saved tensors, and these will be overwritten
         saved = residuals.saved
@@ -154,24 +158,42 @@ def _contiguous(outputs: Any) -> Any:
     return tuple([y.contiguous() for y in outputs]) if isinstance(outputs, tuple) else outputs.contiguous()
 
 
-def apply(backend: Backend, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
+def apply(backend: TorchBackend, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
     """Evaluate a rule so that PyTorch differentiates it through the rule's own derivatives."""
     positions = tuple([i for i, c in enumerate(constants) if isinstance(c, torch.Tensor)])
     tensors = (*primals, *[constants[i] for i in positions])
+    is_recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    if torch_private.are_plain(tensors) and not torch_private.is_transformed():
+        kernels = backend.kernels_on(tensors[0].device)
+        if not is_recorded:
+            return rule.value(kernels, primals, constants, options)
+        call = _call_without_tensors(backend, kernels, rule, primals, constants, positions, options)
+        return torch_private.apply_function(_Recorded, call, *tensors)
     is_compiling = torch.compiler.is_compiling()
     if is_compiling and torch_private.is_differentiated_by_func():
         raise NotImplementedError(
             "torch.compile bypasses the derivatives of xpent inside torch.func.grad, vjp and jvp; "
             "in compiled code use xpent.grad, xpent.vjp or xpent.jvp, also under torch.func.vmap"
         )
-    is_transforming = torch_private.is_transforming() or torch_private.is_in_forward_mode()
-    is_recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    is_transformed = torch_private.is_transformed()
     # A trace holds operations only, which PyTorch differentiates.
     is_traced = not is_compiling and torch_private.is_tracing()
-    if is_traced or (not is_recorded and (is_compiling or not is_transforming)):
+    if is_traced or (not is_recorded and (is_compiling or not is_transformed)):
         return rule.value(backend, primals, constants, options)
+    call = _call_without_tensors(backend, backend, rule, primals, constants, positions, options)
+    function = _Recorded if not is_transformed else _Transformed if is_compiling else _ForwardMode
+    return function.apply(call, *tensors)  # type: ignore[no-untyped-call]
+
+
+def _call_without_tensors(
+    backend: Backend,
+    kernels: Backend,
+    rule: Any,
+    primals: tuple[Array, ...],
+    constants: Any,
+    positions: tuple[int, ...],
+    options: Any,
+) -> _Call:
     if positions:
         constants = type(constants)(*[None if isinstance(c, torch.Tensor) else c for c in constants])
-    call = _Call(backend, rule, len(primals), constants, positions, options)
-    function = _Recorded if not is_transforming else _Transformed if is_compiling else _ForwardMode
-    return function.apply(call, *tensors)  # type: ignore[no-untyped-call]
+    return _Call(backend, kernels, rule, len(primals), constants, positions, options)

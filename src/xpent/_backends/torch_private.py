@@ -23,6 +23,7 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _functorch = torch._C._functorch
 
 is_tracing = torch._C._is_tracing  # whether torch.jit.trace is active
+is_any_autocast_enabled = torch._C._is_any_autocast_enabled
 
 
 def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
@@ -64,6 +65,16 @@ def is_in_forward_mode() -> bool:
 def is_transforming() -> bool:
     """Whether a transform of torch.func is active."""
     return _functorch.peek_interpreter_stack() is not None
+
+
+def is_transformed() -> bool:
+    """Whether a transform of torch.func or a level of forward-mode differentiation is active."""
+    return is_transforming() or is_in_forward_mode()
+
+
+def apply_function(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """``function.apply`` of plain tensors, where no transform is active, without looking for one."""
+    return super(torch.autograd.Function, function).apply(*arguments)  # type: ignore[misc]
 
 
 def forward_mode() -> contextlib.AbstractContextManager[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, NamedTuple
 
 from xpent._backends.base import Array, Backend
+from xpent._backends.registry import call_key
 from xpent._engine.rule import Rule
 from xpent._engine.types import ArrayT, P, R
 
@@ -35,6 +36,7 @@ class Call(NamedTuple):
     constants: Any
     options: Any
     is_scalar: bool = False
+    check: Callable[[tuple[Array, ...], Any], Any] | None = None  # of the data of primals; returns the options
     structure: Callable[[Any], Any] | None = None  # from the outputs of the rule to what is returned
 
     def evaluate(self) -> Any:
@@ -43,17 +45,50 @@ class Call(NamedTuple):
         return outputs if self.structure is None else self.structure(outputs)
 
 
+# Calls of which only the primals are still to be set, of plain arrays and options that are no arrays.
+_prepared: dict[Any, Call] = {}
+_MOST_PREPARED = 1024
+_OPTION_TYPES = {bool, float, int, str, type(None)}
+
+
+def bind_call(function: Any, primals: tuple[Any, ...], options: dict[str, Any]) -> Call:
+    """The call of a public function, or of a gradient of one, whose arguments have been checked.
+
+    What depends on dtypes, shapes, devices and options alone is checked once for all calls that agree in them; the data
+    are looked at in every call.
+    """
+    key = _key(function, primals, options)
+    call = None if key is None else _prepared.get(key)
+    if call is None:
+        try:
+            call = function.bind(*primals, **options)
+        except TypeError:
+            check_names(function, options)
+            raise
+        if key is not None:
+            if len(_prepared) >= _MOST_PREPARED:
+                _prepared.clear()
+            _prepared[key] = call._replace(primals=())
+        primals = call.primals
+    backend, rule, _, constants, given, is_scalar, check, structure = call
+    checked = given if check is None else check(primals, given)
+    return Call(backend, rule, primals, constants, checked, is_scalar, check, structure)
+
+
+def _key(function: Any, primals: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """What a call depends on but the data, None if it cannot be known in advance."""
+    arrays = call_key(primals)
+    if arrays is None or not _OPTION_TYPES.issuperset(types := tuple(map(type, options.values()))):
+        return None
+    return function, arrays, *options.items(), types  # equal values of different types are not equally valid
+
+
 def differentiable(bind: Callable[Concatenate[ArrayT, P], Call]) -> Callable[Concatenate[ArrayT, P], ArrayT]:
     """Make a public function of one that checks its arguments and returns the call, which is its attribute ``bind``."""
 
     @functools.wraps(bind)
     def function(*primals: Any, **options: Any) -> Any:
-        try:
-            call = bind(*primals, **options)
-        except TypeError:
-            check_names(function, options)
-            raise
-        return call.evaluate()
+        return bind_call(function, primals, options).evaluate()
 
     signature = inspect.signature(bind)
     returned = next(iter(signature.parameters.values())).annotation
