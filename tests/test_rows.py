@@ -133,9 +133,10 @@ def test_blocks_cover_every_row_once(set_block, batch, classes, block):
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("count", [1, 60, 97, 4096, 10**9 + 7])
 @pytest.mark.parametrize("classes", [2, 10**4, 128256, 2**25])
-def test_blocks_of_a_layer_are_of_one_size_where_that_fills_them_to_four_fifths(count, classes):
-    size = NUMPY.rows_of_block(count, classes, None) or count
-    most = min(count, max(1, NUMPY.block_logits // classes))
+@pytest.mark.parametrize("depth", [0, 64, 1024, 4096])
+def test_blocks_of_a_layer_are_of_one_size_where_that_fills_them_to_four_fifths(count, classes, depth):
+    size = NUMPY.rows_of_block(count, classes, depth, None) or count
+    most = min(count, max(1, 2**24 // classes, min(256, depth // 4)))
     assert 4 * most / 5 - 1 <= size <= most
     assert count % size == 0 or not any(count % n == 0 for n in range(math.ceil(4 * most / 5) + 1, most + 1))
 

@@ -28,7 +28,10 @@ class Backend:
     differentiates = False  # whether the library may differentiate, record or trace what is computed
 
     transposes_jvp = False  # whether the library goes backward by transposing the forward mode
-    block_logits = 2**24  # in a block of a linear layer; with fewer, adding to dW takes longer than multiplying
+    # A block of a linear layer has as many rows as make ``block_logits``. If each block adds to the gradient of the
+    # weight, it has at least ``block_rows``, unless their logits exceed a quarter of that gradient: see docs/linear.md.
+    block_logits = 2**24
+    block_rows = 256
 
     def __init__(self, xp: ModuleType) -> None:
         self.xp = xp
@@ -315,8 +318,8 @@ class Backend:
         return self.matmul(x, b)
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
-        """total + a @ b; may overwrite ``total``, and needs no other array of its size if the library allows it."""
-        return total + self.matmul(a, b)
+        """total + a.T @ b; may overwrite ``total``, and needs no other array of its size if the library allows it."""
+        return total + self.matmul(a.T, b)
 
     # Evaluation
 
@@ -335,12 +338,13 @@ class Backend:
         """Entries of ``x`` that one thread computes at a time, None if all at once."""
         return None
 
-    def rows_of_block(self, count: int, classes: int, given: int | None) -> int | None:
+    def rows_of_block(self, count: int, classes: int, depth: int, given: int | None) -> int | None:
         """Rows in a block of a linear layer, None for all of them.
 
-        As given, else as many as divide all rows if that fills a block to 4/5.
+        As given, else as many as divide all rows if that fills a block to 4/5. ``depth`` is that of the gradient of the
+        weight, 0 if it is not computed.
         """
-        most = max(1, self.block_logits // classes) if given is None else given
+        most = max(1, self.block_logits // classes, min(self.block_rows, depth // 4)) if given is None else given
         if count <= most:
             return None
         if given is not None:

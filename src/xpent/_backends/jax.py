@@ -26,7 +26,7 @@ class JaxBackend(Backend):
     has_devices = False  # JAX transfers arrays itself, and tracers have no device
     differentiates = True
     transposes_jvp = True
-    block_logits = 3 * 2**21  # XLA keeps three arrays of a block where others keep one
+    block_logits, block_rows = 2**23, 192  # XLA keeps two arrays of a block where others keep one
 
     def __init__(self) -> None:
         super().__init__(jnp)
@@ -172,7 +172,7 @@ class JaxBackend(Backend):
 
         def add(start: Any, length: int, total: Array) -> Array:
             part = jax.lax.dynamic_slice_in_dim(total, start, length)
-            part += jax.lax.dynamic_slice_in_dim(a, start, length) @ b
+            part += jax.lax.dynamic_slice_in_dim(a, start, length, axis=1).T @ b
             return jax.lax.dynamic_update_slice_in_dim(total, part, start, 0)
 
         total, (count, rest) = _varying(total, a, b), divmod(total.shape[0], rows)
@@ -180,8 +180,8 @@ class JaxBackend(Backend):
             total = jax.lax.fori_loop(0, count, lambda i, total: add(i * rows, rows, total), total)
         return add(count * rows, rest, total) if rest else total
 
-    def rows_of_block(self, count: int, classes: int, given: int | None) -> int | None:
-        return super().rows_of_block(count, classes, given) if _are_known((count, classes)) else None
+    def rows_of_block(self, count: int, classes: int, depth: int, given: int | None) -> int | None:
+        return super().rows_of_block(count, classes, depth, given) if _are_known((count, classes, depth)) else None
 
     def loop(self, function: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
         # scan stays a loop when compiled; checkpoint keeps no array of a block for the backward pass.

@@ -224,8 +224,8 @@ class NumpyBackend(BlockedBackend):
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
         step = max(1, PRODUCT // b.shape[1])
-        for i in range(0, a.shape[0], step):
-            total[i : i + step] += np.matmul(a[i : i + step], b)
+        for i in range(0, a.shape[1], step):
+            total[i : i + step] += np.matmul(a[:, i : i + step].T, b)
         return total
 
 

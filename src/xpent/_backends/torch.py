@@ -174,10 +174,10 @@ class TorchBackend(Backend):
         with torch.autocast(a.device.type, enabled=False):  # products in another dtype than that of the layer
             return torch.matmul(a, b)
 
-    def rows_of_block(self, count: int, classes: int, given: int | None) -> int | None:
+    def rows_of_block(self, count: int, classes: int, depth: int, given: int | None) -> int | None:
         # A comparison with a dynamic size would be a guard, and what is traced has no loop.
         is_traced = torch.compiler.is_compiling() or not type(count) is type(classes) is int
-        return None if is_traced else super().rows_of_block(count, classes, given)
+        return None if is_traced else super().rows_of_block(count, classes, depth, given)
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return _NO_ERRSTATE
@@ -313,7 +313,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return torch.mm(a, b, out=self.empty((a.shape[0], b.shape[1]), a.dtype, a))
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
-        return total.addmm_(a, b)
+        return total.addmm_(a.T, b)
 
 
 class FusedTorchBackend(EagerTorchBackend):

@@ -259,7 +259,7 @@ def evaluate(
         loss, *found = map_rows(backend, _of_block, static, rows, shared, (1,), outputs, overwrites=True)
         for g in found:
             sums = [
-                kernels.add_product(total, g.T, backend.cast(finite(backend, x), dtype))
+                kernels.add_product(total, g, backend.cast(finite(backend, x), dtype))
                 if i == WEIGHT
                 else total + xp.sum(g, axis=0)
                 for i, total in zip(summed, sums, strict=True)
@@ -272,7 +272,7 @@ def evaluate(
         of_block,
         [kernels.zeros(shapes[i], dtype, x) for i in summed],
         arrays,
-        backend.rows_of_block(x.shape[0], classes, options.block_size),
+        backend.rows_of_block(x.shape[0], classes, weight.shape[1] if WEIGHT in summed else 0, options.block_size),
         everything,
     )
     gradients = dict(zip(summed, sums, strict=True))
@@ -418,7 +418,7 @@ def _jvp(
     ]
     rows = None
     if not is_reduced:
-        rows = backend.rows_of_block(layer.x.shape[0], layer.weight.shape[0], options.block_size)
+        rows = backend.rows_of_block(layer.x.shape[0], layer.weight.shape[0], 0, options.block_size)
     shared = (layer.weight, layer.bias, of_weight, *of_bias, *layer.constants)
     _, (loss, change) = accumulate_blocks(backend, of_block, [], arrays, rows, shared)
     return _with_batch(backend, loss, primals, options), _with_batch(backend, change, primals, options)
