@@ -191,3 +191,16 @@ def test_nested_tensors_are_computed_row_by_row(name, device):
     torch.testing.assert_close(actual, expected)
     gradients = [torch.autograd.grad(y.square().sum(), values)[0] for y in (actual, expected)]
     torch.testing.assert_close(*gradients)
+
+
+def test_losses_of_nested_tensors_are_refused_with_what_to_pass_instead(device):
+    offsets = torch.tensor([0, 2, 5], device=device)
+    logits, labels = torch.randn(5, 4, device=device), torch.arange(5, device=device) % 4
+    nested = [torch.nested.nested_tensor_from_jagged(values, offsets) for values in (logits, labels)]
+    for call in (
+        lambda: xpent.cross_entropy(*nested),
+        lambda: xpent.cross_entropy(nested[0], torch.softmax(nested[0], -1)),
+        lambda: xpent.linear_cross_entropy(nested[0], torch.eye(4, device=device), nested[1]),
+    ):
+        with pytest.raises(TypeError, match="losses do not accept nested tensors: pass the values"):
+            call()

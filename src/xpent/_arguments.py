@@ -128,6 +128,8 @@ def check_loss(
 
     `index_check` looks at the class indices.
     """
+    backend.check_dense(like)
+    backend.check_dense(targets)
     has_indices = _are_indices(backend, targets, shape, axes)
     classes = class_count(shape, axes)
     if class_weight is not None:

@@ -49,6 +49,9 @@ class Backend:
         """A hashable of what the checks of a call depend on but the data, None if that cannot be told in advance."""
         return None
 
+    def check_dense(self, x: Array) -> None:
+        """Raise TypeError for an array whose rows have no common number of entries, and so no count."""
+
     # Dtypes and devices
 
     def isdtype(self, dtype: DType, *kinds: str) -> bool:

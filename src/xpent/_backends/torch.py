@@ -47,6 +47,12 @@ class TorchBackend(Backend):
             return None
         return torch.get_default_dtype(), *[(x.dtype, x.shape, x.device) for x in arrays]
 
+    def check_dense(self, x: Array) -> None:
+        if x.is_nested:
+            raise TypeError(
+                "losses do not accept nested tensors: pass the values() of logits or features, and of targets"
+            )
+
     def isdtype(self, dtype: DType, *kinds: str) -> bool:
         return _KINDS.get(dtype) in kinds
 
