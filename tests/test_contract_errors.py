@@ -41,7 +41,7 @@ BAD_OPTIONS = [
     ({"where": np.ones((4, 2, 3), dtype=bool)}, ValueError, r"where.*\(2, 3\).*\(4, 2, 3\)"),
     ({"axis": 2}, ValueError, "axis.*2 axes.*2"),
     ({"axis": -3}, ValueError, "axis.*2 axes.*-3"),
-    ({"axis": (1, -1)}, ValueError, r"axis.*once.*\(1, -1\)"),
+    ({"axis": (1, -1)}, ValueError, r"axis.*twice.*\(1, -1\)"),
     ({"axis": ()}, ValueError, r"axis.*at least one.*\(\)"),
     ({"axis": 1.0}, TypeError, r"axis.*int.*1\.0"),
     ({"axis": "last"}, TypeError, "axis.*int.*'last'"),

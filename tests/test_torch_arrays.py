@@ -169,7 +169,7 @@ def test_autocast_does_to_the_layer_what_it_does_to_the_linear_function(dtypes, 
     if torch.float64 in dtypes and len(set(dtypes)) > 1:  # which autocast leaves as they are
         with pytest.raises(RuntimeError):
             two_steps(*arrays)
-        with pytest.raises(TypeError, match="features, weight and bias must have one dtype"):
+        with pytest.raises(TypeError, match="features, weight and bias must have the same dtype"):
             of_layer(*arrays)
         return
     actual, expected = value_and_gradients(of_layer, arrays), value_and_gradients(two_steps, arrays)

@@ -1,4 +1,4 @@
-"""Checks of arguments: what was given and what is allowed, before any arithmetic."""
+"""Checks of arguments, made before any arithmetic. The errors say what was given and what is allowed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REDUCTIONS = ("mean", "sum", "none")
 def check_logits(
     backend: Backend, x: Array, axis: Axis, where: Array | None, name: str = "x", *, needs_classes: bool = False
 ) -> Axes:
-    """The class axes of valid logits, as non-negative integers in the order of the flat class index."""
+    """Check the logits and return the class axes, as non-negative integers in the order of the flat class index."""
     if not backend.is_real(x):
         raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
     if where is not None:
@@ -44,7 +44,7 @@ def check_logits(
     if not axes:
         raise ValueError(f"axis must name at least one of the {ndim} axes of {name}, got {axis!r}")
     if len(set(axes)) != len(axes):
-        raise ValueError(f"axis must name every axis once, got {axis!r}")
+        raise ValueError(f"axis must not name an axis twice, got {axis!r}")
     return tuple(axes)
 
 
@@ -54,7 +54,7 @@ def names_no_axis(axis: Any) -> bool:
 
 
 def _remedy(value: Any) -> str:
-    """What to do where an array, perhaps a traced one, was given for a Python int."""
+    """A hint for an error message, if an array (perhaps a traced one) was given instead of a Python int."""
     is_array = hasattr(value, "shape")
     return ": pass a Python int; under jit, with static_argnames or functools.partial" if is_array else ""
 
@@ -90,7 +90,7 @@ def check_number_or_array(
 
 
 def check_weights(backend: Backend, name: str, weights: Array, shape: tuple[int, ...], meaning: str) -> None:
-    """Check that weights hold real numbers and have a shape."""
+    """Check that weights hold real numbers and have the given shape."""
     if not backend.is_real(weights):
         raise TypeError(f"{name} must hold real numbers, got {weights.dtype}")
     if tuple(weights.shape) != shape:
@@ -103,7 +103,7 @@ def check_nonnegative(backend: Backend, name: str, weights: Array) -> None:
     if data is None or 0 in data.shape:
         return
     of_data = backend.of_data
-    is_negative = of_data.as_computed(data) < 0.0  # PyTorch does not compare all unsigned integers
+    is_negative = of_data.as_computed(data) < 0.0  # PyTorch cannot compare arrays of some unsigned dtypes
     if of_data.xp.any(is_negative):
         position = _first_position(of_data, is_negative)
         place = f" at {position}" if position else ""
@@ -124,9 +124,9 @@ def check_loss(
     reduction: str,
     normalizer: Array | float | None,
 ) -> tuple[Options, tuple[Array | float | None, Array | float | None, Array | float | None]]:
-    """The options of a loss of logits of a shape, and its label smoothing, z-loss and normalizer, None for none.
+    """Check the arguments of a loss; return its options, and its label smoothing, z-loss and normalizer or None.
 
-    `index_check` looks at the class indices.
+    Class indices are checked by `index_check`.
     """
     backend.check_dense(like)
     backend.check_dense(targets)
@@ -145,7 +145,7 @@ def check_loss(
             raise TypeError(f"ignore_index must be an int, got {ignore_index!r}{_remedy(ignore_index)}")
         ignore_index = int(ignore_index)
         if not has_indices:
-            raise ValueError("ignore_index needs class indices; give the rows of a distribution a sample_weight of 0")
+            raise ValueError("ignore_index requires class indices; for distributions, use a sample_weight of 0")
     options = Options(axes, ignore_index, has_indices, reduction)
     if normalizer is None and type(label_smoothing) is type(z_loss) is float and label_smoothing == 0.0 == z_loss:
         return options, (None, None, None)
@@ -173,7 +173,7 @@ def _check_normalizer(
         raise ValueError('normalizer divides a sum, so it needs reduction "mean" or "sum", got "none"')
     if not backend.is_array(normalizer):
         number = check_number("normalizer", normalizer, 0.0, float_info.max)
-        if number == 0.0:  # as an array: dividing by the Python number 0 raises an error
+        if number == 0.0:  # as an array, because division by the Python number 0 raises an error
             return backend.zeros((), backend.accumulation_dtype(like.dtype), like)
         return backend.scalar(number, like)
     check_weights(backend, "normalizer", normalizer, (), "a number")
@@ -182,7 +182,7 @@ def _check_normalizer(
 
 
 def _are_indices(backend: Backend, targets: Array, shape: tuple[int, ...], axes: Axes) -> bool:
-    """Whether targets for logits of a shape are class indices rather than distributions, told by their own shape."""
+    """Whether targets are class indices rather than distributions; their shape decides."""
     batch = batch_shape(shape, axes)
     if tuple(targets.shape) == batch:
         if not backend.isdtype(targets.dtype, "integral"):
@@ -202,9 +202,9 @@ def _are_indices(backend: Backend, targets: Array, shape: tuple[int, ...], axes:
 
 
 def index_check(backend: Backend, position: int, count: int) -> Callable[[tuple[Array, ...], Any], Any]:
-    """A function that checks the class indices at a position among primals, and returns the options with what it found.
+    """Make a function that checks the class indices among primals and returns the options with what it found.
 
-    It raises an error if an index is known to be neither in range nor ignored.
+    It raises ValueError if an index is known to be neither in range nor ignored.
     """
 
     def check(primals: tuple[Array, ...], options: Any) -> Any:
@@ -243,13 +243,13 @@ def _first_position(backend: Backend, condition: Array) -> tuple[int, ...]:
 def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     index: tuple[int, ...] = ()
     for length in reversed(shape):
-        position, here = divmod(position, length)
-        index = (here, *index)
+        position, coordinate = divmod(position, length)
+        index = (coordinate, *index)
     return index
 
 
 def check_layer(backend: Backend, features: Array, weight: Array, bias: Array | None) -> DType:
-    """The dtype of a linear layer's product, whose arrays have the right dtypes and shapes."""
+    """Check the dtypes and shapes of a linear layer's arrays; return the dtype of their product."""
     arrays = {"features": features, "weight": weight, "bias": bias}
     given = {name: array for name, array in arrays.items() if array is not None}
     for name, array in given.items():
@@ -258,7 +258,7 @@ def check_layer(backend: Backend, features: Array, weight: Array, bias: Array | 
     dtype = backend.product_dtype(*given.values())
     if dtype is None:
         listed = ", ".join([f"{name} {array.dtype}" for name, array in given.items()])
-        raise TypeError(f"features, weight and bias must have one dtype, got {listed}")
+        raise TypeError(f"features, weight and bias must have the same dtype, got {listed}")
     if weight.ndim != 2 or 0 in weight.shape:
         raise ValueError(f"weight must have the shape (C, D), one row for each class, got {tuple(weight.shape)}")
     if features.ndim == 0 or features.shape[-1] != weight.shape[1]:

@@ -133,8 +133,8 @@ def logsumexp(x: ArrayT, /, *, axis: Axis = -1, keepdims: bool = False, where: A
     -------
     array
         Shape of ``x`` without ``axis`` (of length one with ``keepdims``); its dtype, or the default floating dtype for
-        integers and booleans. NaN if a NaN is in the sum, else +inf if a +inf is, and -inf for a sum of zeros or of
-        nothing, whose gradient is 0.
+        integers and booleans. A sum with a NaN is NaN, one with +inf and no NaN is +inf. A sum with no terms, or whose
+        terms are all exp(-inf), is -inf, with a gradient of 0.
 
     Raises
     ------
@@ -188,8 +188,8 @@ def softmax_jacobian(x: ArrayT, /, *, axis: int = -1) -> ArrayT:
 
     Notes
     -----
-    diag(p) - p p^T. Where p_i is more than 1/2, 1 - p_i is computed as the sum of the other probabilities, so that
-    nothing cancels.
+    diag(p) - p p^T. Where p_i is more than 1/2, 1 - p_i is computed as the sum of the other probabilities, to avoid
+    cancellation.
 
     Examples
     --------
@@ -243,45 +243,47 @@ def cross_entropy(
         The class axes; None means all axes. With several, a class index is the flat index into them, in the order
         given.
     class_weight : array of real numbers, optional
-        Shape (C,), at least 0. A constant.
+        Shape (C,), at least 0. Not differentiated.
     sample_weight : array of real numbers, optional
-        One weight per row, at least 0: the shape of ``logits`` without ``axis``. A constant.
+        One weight per row, at least 0: the shape of ``logits`` without ``axis``. Not differentiated.
     ignore_index : int, optional
         Rows with this class index are ignored: their loss and gradient are 0, whatever their logits.
     label_smoothing : number or array of shape ()
-        In [0, 1]: this share of every target is spread over the K unmasked classes, q = (1 - eps) q + eps / K; it is
-        left out if K is 0. A constant.
+        In [0, 1]: the fraction eps of every target that is distributed uniformly over the K unmasked classes,
+        q = (1 - eps) q + eps / K. If K is 0, the second term is omitted. Not differentiated.
     z_loss : number or array of shape ()
-        At least 0: adds z_loss * logsumexp(logits)**2 to the loss of each row that has a target. A constant.
+        At least 0: adds z_loss * logsumexp(logits)**2 to the loss of each row that has a target. Not differentiated.
     where : array of booleans, optional
         Broadcastable to the shape of ``logits``. Classes where it is False are masked: their logits count as -inf.
     reduction : {"mean", "sum", "none"}
-        The mean divides the sum of the losses by the sum of the row weights: sample_weight times sum_k q_k w_k of the
-        unsmoothed target with ``class_weight``, sample_weight without. The mean of no rows is 0.
+        The mean divides the sum of the losses by the sum of the row weights. The weight of a row is its
+        ``sample_weight``, multiplied by sum_k q_k w_k of the unsmoothed target if there is a ``class_weight``. The
+        mean over no rows is 0.
     normalizer : number or array of shape (), optional
-        At least 0. Divides the sum instead, with any reduction but "none": for example the number of tokens in all
-        micro-batches. 0 gives 0 if no row has a weight. A constant.
+        At least 0. Divides the sum of the losses, with reduction "mean" or "sum": for example the number of tokens in
+        all micro-batches. With 0, the result is 0 if all row weights are 0. Not differentiated.
 
     Returns
     -------
     array
-        Shape (), with "none" that of ``logits`` without ``axis``; float32 or the wider dtype of ``logits``. A row that
-        holds NaN or +inf is NaN; a row whose target is masked is +inf.
+        Shape (), or that of ``logits`` without ``axis`` if the reduction is "none"; float32, or the dtype of ``logits``
+        if that is wider. The loss of a row with NaN or +inf is NaN, and that of a row whose target is masked is +inf.
 
     Raises
     ------
     TypeError
-        If an argument is not an array or number of the right kind, there is no such option, or arrays come from
-        different libraries.
+        If an argument is not an array or number of the kind documented above, an option does not exist, or arrays come
+        from different libraries.
     ValueError
-        If a shape or an option is not as above, arrays are on different devices, or a class index is out of range.
-        Where looking at the data is not free (on a GPU, under jit, compile or vmap), the row of such an index is NaN.
+        If a shape or an option is not as documented above, arrays are on different devices, or a class index is out of
+        range. Where indices cannot be checked cheaply (on a GPU, under jit, compile or vmap), the loss of a row with
+        such an index is NaN instead.
 
     Notes
     -----
     With m the maximum of a row, z = x_t - m at its target t and r the sum of exp(x_j - m) over j != t, the loss is
-    log1p(r + expm1(z)) - z, and the gradient is exp(x_j - m) / s, at the target -r / s, with s = r + exp(z): nothing
-    cancels, however confident the row. For a distribution q, the first maximum is taken out of the sum instead: the
+    log1p(r + expm1(z)) - z, and the gradient is exp(x_j - m) / s, at the target -r / s, with s = r + exp(z): there is
+    no cancellation for confident predictions. For a distribution q, the first maximum is taken out of the sum: the
     loss is sum_j q_j w_j ((m - x_j) + log1p(r)), the gradient p_j sum_k q_k w_k - q_j w_j. Reference: Blanchard, Higham
     and Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer. Anal. 41(4), 2021.
 
@@ -336,10 +338,10 @@ def linear_cross_entropy(
     normalizer: Array | float | None = None,
     block_size: int | None = None,
 ) -> Call:
-    """Cross-entropy of targets under softmax(features @ weight.T + bias), in nats, without holding all logits at once.
+    """Cross-entropy of targets under softmax(features @ weight.T + bias), in nats, without materializing all logits.
 
-    The same as `cross_entropy` of these logits, with all its options and edge cases. The value and the gradients are
-    computed block by block; a block is some rows with all their classes.
+    Equivalent to `cross_entropy` of these logits, with the same edge cases. The value and the gradients are computed in
+    blocks of rows; a block holds the logits of all classes.
 
     Parameters
     ----------
@@ -351,52 +353,56 @@ def linear_cross_entropy(
         Either class indices, integers of shape (...), or a distribution over the classes, real numbers of shape
         (..., C).
     bias : array of floating-point numbers, optional
-        Shape (C,), of the dtype of ``features``. It can be differentiated: to `vjp`, `jvp`, `grad` and `value_and_grad`
-        it is one more primal after the targets, number 3.
+        Shape (C,), of the dtype of ``features``. It is differentiable: for `vjp`, `jvp`, `grad` and `value_and_grad` it
+        is one more primal after the targets, with index 3.
     softcap : number or array of shape (), optional
-        A positive number c: the logits x become c tanh(x / c). A constant.
+        A positive number c: the logits x become c tanh(x / c). Not differentiated.
     class_weight : array of real numbers, optional
-        Shape (C,), at least 0. A constant.
+        Shape (C,), at least 0. Not differentiated.
     sample_weight : array of real numbers, optional
-        One weight per row, at least 0: shape (...). A constant.
+        One weight per row, at least 0: shape (...). Not differentiated.
     ignore_index : int, optional
         Rows with this class index are ignored: their loss and gradient are 0, whatever their features.
     label_smoothing : number or array of shape ()
-        In [0, 1]: this share of every target is spread over the unmasked classes. A constant.
+        In [0, 1]: the fraction of every target that is distributed uniformly over the unmasked classes. Not
+        differentiated.
     z_loss : number or array of shape ()
-        At least 0: adds z_loss * logsumexp(logits)**2 to the loss of each row that has a target. A constant.
+        At least 0: adds z_loss * logsumexp(logits)**2 to the loss of each row that has a target. Not differentiated.
     reduction : {"mean", "sum", "none"}
         As in `cross_entropy`: the mean divides by the sum of the row weights.
     normalizer : number or array of shape (), optional
-        At least 0. Divides the sum instead, with any reduction but "none". 0 gives 0 if no row has a weight. A
-        constant.
+        At least 0. Divides the sum of the losses, with reduction "mean" or "sum". With 0, the result is 0 if all row
+        weights are 0. Not differentiated.
     block_size : int, optional
-        Rows in a block. None takes as many as have 2**24 logits, 64 MiB in float32; 3/8 of that in JAX, which holds
-        three arrays of that size. With fewer, adding to the gradient of the weight takes longer than multiplying.
+        Rows per block. By default, a block has 2**24 logits (64 MiB in float32), in JAX 3/8 of that because it holds
+        three arrays of this size. With smaller blocks, accumulating the gradient of the weight takes longer than the
+        matrix products.
 
     Returns
     -------
     array
-        Shape (), with "none" (...); float32 or the wider dtype of ``features``.
+        Shape (), or (...) if the reduction is "none"; float32, or the dtype of ``features`` if that is wider.
 
     Raises
     ------
     TypeError
-        If an argument is not an array or number of the right kind, there is no such option, arrays come from different
-        libraries, or features, weight and bias differ in dtype.
+        If an argument is not an array or number of the kind documented above, an option does not exist, arrays come
+        from different libraries, or features, weight and bias differ in dtype.
     ValueError
-        If a shape or an option is not as above, arrays are on different devices, or a class index is out of range.
-        Where looking at the data is not free (on a GPU, under jit, compile or vmap), the row of such an index is NaN.
+        If a shape or an option is not as documented above, arrays are on different devices, or a class index is out of
+        range. Where indices cannot be checked cheaply (on a GPU, under jit, compile or vmap), the loss of a row with
+        such an index is NaN instead.
 
     Notes
     -----
     With G the gradient with respect to the logits X W^T + b, the gradients of features, weight and bias are G W, G^T X
-    and the sum of G over its rows; only those asked for are computed. X W^T and G W are products in the dtype of
-    ``features``; all else is computed and summed in float32 at least. Only a bias of -inf, no weight, masks a class.
+    and the sum of G over its rows; only the requested ones are computed. X W^T and G W are products in the dtype of
+    ``features``; everything else is computed and accumulated in at least float32. A class is masked by a bias of -inf,
+    but not by its weights.
 
-    The value, the gradients and reverse mode, in JAX under `jax.jit`, too, hold the logits of one block and what is
-    returned. At second order and for the gradient of a distribution all logits exist at once; in PyTorch also under
-    torch.compile and torch.func and in forward mode, in NumPy in forward mode unless the reduction is "none".
+    The value, the gradients and reverse mode hold the logits of one block and the results in memory, in JAX also under
+    `jax.jit`. Second derivatives and the gradient with respect to a distribution materialize all logits; so do, in
+    PyTorch, torch.compile, torch.func and forward mode, and in NumPy, forward mode unless the reduction is "none".
 
     Examples
     --------

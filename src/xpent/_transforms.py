@@ -1,4 +1,4 @@
-"""vjp, jvp, grad and value_and_grad: the hand-written derivatives as functions of the arrays of any library."""
+"""vjp, jvp, grad and value_and_grad: the hand-written derivatives, for the arrays of any library."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ def vjp(
     Parameters
     ----------
     function : function
-        `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or what `grad` or
-        `value_and_grad` made of one.
+        `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or a function returned by `grad`
+        or `value_and_grad`.
     primal : array
         The first array argument of ``function``.
     *primals : arrays
         The other array arguments.
     **options
-        Its options.
+        The options of ``function``.
 
     Returns
     -------
     value : array
-        What the function returns.
+        The value of the function.
     pullback : function
-        Takes a cotangent of the shape of ``value``, returns a tuple with one cotangent, of the shape and dtype of the
-        primal, for each primal of floating-point numbers.
+        Takes a cotangent of the shape of ``value`` and returns a tuple with one cotangent for each floating-point
+        primal, of its shape and dtype.
 
     Raises
     ------
     TypeError
-        If ``function`` is another function, no primal holds floating-point numbers, or the cotangent is no array of
-        them of the same library; and all that the function raises.
+        If ``function`` is not one of these, no primal holds floating-point numbers, or the cotangent is not an array of
+        floating-point numbers of the same library; also where ``function`` itself raises it.
     ValueError
-        If the cotangent does not have the structure and shape of ``value``; and all that the function raises.
+        If the cotangent does not have the structure and shape of ``value``; also where ``function`` itself raises it.
 
     Notes
     -----
-    The same as jax.vjp, with derivatives written by hand. The pullback of `softmax` is v -> p (v - sum(p v)), of
-    `log_softmax` g -> g - p sum(g), of `logsumexp` g -> g p, with p the softmax of the row; `cross_entropy` gives the
-    gradient in its own documentation, times the cotangent.
+    The same as jax.vjp, with hand-written derivatives. The pullback of `softmax` is v -> p (v - sum(p v)), of
+    `log_softmax` g -> g - p sum(g), of `logsumexp` g -> g p, with p the softmax of the row. That of `cross_entropy` is
+    the gradient given in its documentation, times the cotangent.
 
     Examples
     --------
@@ -98,35 +98,35 @@ def jvp(
     Parameters
     ----------
     function : function
-        `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or what `grad` or
-        `value_and_grad` made of one.
+        `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`, `linear_cross_entropy`, or a function returned by `grad`
+        or `value_and_grad`.
     primals : tuple or list of arrays
-        Its arrays.
+        The array arguments of ``function``.
     tangents : tuple or list of arrays or None
         One for each primal, of its shape; None for zero, and for primals that hold integers.
     **options
-        Its options.
+        The options of ``function``.
 
     Returns
     -------
     value : array
-        What the function returns.
+        The value of the function.
     tangent : array
         The directional derivative along ``tangents``, of the shape and dtype of ``value``.
 
     Raises
     ------
     TypeError
-        If ``function`` is another function, primals or tangents are no tuple or list, or a tangent is no array of
-        floating-point numbers of the same library or is given for a primal that holds integers; and all that the
-        function raises.
+        If ``function`` is not one of these, primals or tangents are not a tuple or list, or a tangent is not an array
+        of floating-point numbers of the same library or is given for a primal that holds integers; also where
+        ``function`` itself raises it.
     ValueError
-        If there is not one tangent for each primal, all are None, or one has not the shape of its primal; and all that
-        the function raises.
+        If there is not one tangent for each primal, all are None, or one does not have the shape of its primal; also
+        where ``function`` itself raises it.
 
     Notes
     -----
-    The same as jax.jvp, with derivatives written by hand. The tangent of `softmax` is p (v - sum(p v)), of
+    The same as jax.jvp, with hand-written derivatives. The tangent of `softmax` is p (v - sum(p v)), of
     `log_softmax` v - sum(p v), of `logsumexp` sum(p v), and of the gradient of `cross_entropy` for a class index
     p (v - sum(p v)), with p the softmax of the row and v the tangent of the logits.
 
@@ -138,7 +138,7 @@ def jvp(
     >>> float(change)
     0.5
     >>> gradient, product = xpent.jvp(xpent.grad(xpent.cross_entropy), (logits, label), (v, None))
-    >>> product  # of the Hessian with v
+    >>> product  # the Hessian times v
     array([ 0.25, -0.25])
     """
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
@@ -146,7 +146,7 @@ def jvp(
         raise TypeError(f"primals and tangents must be tuples or lists with one entry for each array, got {kinds}")
     call = _bind(function, tuple(primals), options)
     if len(tangents) != len(call.primals):
-        bias = ", the bias among them" if len(call.primals) > len(primals) else ""
+        bias = ", including the bias" if len(call.primals) > len(primals) else ""
         raise ValueError(
             f"there must be one tangent for each of the {len(call.primals)} primals{bias}, got {len(tangents)}"
         )
@@ -171,7 +171,7 @@ def value_and_grad(function: Callable[P, R], /, argnums: tuple[int, ...]) -> Cal
 
 
 def value_and_grad(function: Callable[P, R], /, argnums: Argnums = 0) -> Callable[P, Any]:
-    """Make a function that returns the value of a scalar function and its gradient, in one pass.
+    """Make a function that returns the value and the gradient of a scalar function, in one pass.
 
     Parameters
     ----------
@@ -183,22 +183,23 @@ def value_and_grad(function: Callable[P, R], /, argnums: Argnums = 0) -> Callabl
     Returns
     -------
     function
-        Takes the arrays and options of ``function``, returns (value, gradient): the gradient has the shape and dtype of
-        its array, and is a tuple of them if ``argnums`` is a tuple. `vjp` and `jvp` differentiate it once more. It can
-        be pickled.
+        Takes the arrays and options of ``function`` and returns (value, gradient). The gradient has the shape and dtype
+        of its array; if ``argnums`` is a tuple, it is a tuple of such arrays. The function can be pickled, and
+        differentiated again with `vjp` and `jvp`.
 
     Raises
     ------
     TypeError
-        If ``function`` is another function, or ``argnums`` is not an int or a tuple of ints; when called, if its output
-        is not one number, ``argnums`` names no array or one of integers, and all that the function raises.
+        If ``function`` is not one of these, or ``argnums`` is not an int or a tuple of ints. When called, if the output
+        is not a scalar, or ``argnums`` is out of range or the position of an array of integers; also where ``function``
+        itself raises it.
     ValueError
-        If ``argnums`` names an array twice; when called, all that the function raises.
+        If ``argnums`` names a position twice. When called, where ``function`` itself raises it.
 
     Notes
     -----
-    The same as jax.value_and_grad, with derivatives written by hand: for `cross_entropy` the gradient in its own
-    documentation, for `logsumexp` the softmax.
+    The same as jax.value_and_grad, with hand-written derivatives: the gradient of `cross_entropy` is given in its
+    documentation, that of `logsumexp` is the softmax.
 
     Examples
     --------
@@ -231,17 +232,17 @@ def grad(function: Callable[P, R], /, argnums: Argnums = 0) -> Callable[P, Any]:
     Returns
     -------
     function
-        Takes the arrays and options of ``function``, returns its gradient, as `value_and_grad` does.
+        Takes the arrays and options of ``function`` and returns the gradient described in `value_and_grad`.
 
     Raises
     ------
     TypeError, ValueError
-        As `value_and_grad` does.
+        As described in `value_and_grad`.
 
     Notes
     -----
-    The same as jax.grad, with derivatives written by hand: for `cross_entropy` the gradient in its own documentation,
-    for `logsumexp` the softmax.
+    The same as jax.grad, with hand-written derivatives: the gradient of `cross_entropy` is given in its documentation,
+    that of `logsumexp` is the softmax.
 
     Examples
     --------
@@ -260,8 +261,8 @@ def _bind(function: Callable[..., Any], primals: tuple[Any, ...], options: dict[
 def _check_function(function: Callable[..., Any]) -> None:
     if not hasattr(function, "bind"):
         raise TypeError(
-            "function must be softmax, log_softmax, logsumexp, cross_entropy or linear_cross_entropy of xpent, or "
-            f"what grad or value_and_grad made of one, and takes its options when called; got {function!r}. To "
+            "function must be softmax, log_softmax, logsumexp, cross_entropy or linear_cross_entropy of xpent, or a "
+            f"function returned by grad or value_and_grad, with its options given in the call; got {function!r}. To "
             "differentiate another function that calls one of these, use the automatic differentiation of the array "
             "library, or the chain rule: for logits = f(w), multiply xpent.grad(xpent.cross_entropy)(logits, targets) "
             "by the derivative of f"
@@ -289,7 +290,7 @@ def _flatten(structure: Any) -> tuple[Array, ...]:
 
 
 class _GradientFunction:
-    """What `grad` and `value_and_grad` return: a function that can be pickled."""
+    """A function returned by `grad` or `value_and_grad`; it can be pickled."""
 
     def __init__(self, transform: Callable[..., Any], function: Callable[..., Any], argnums: Argnums) -> None:
         _check_function(function)
@@ -297,7 +298,7 @@ class _GradientFunction:
         if not positions or not all(isinstance(i, int) and not isinstance(i, bool) for i in positions):
             raise TypeError(f"argnums must be an int or a tuple of ints, got {argnums!r}")
         if len(set(positions)) != len(positions):
-            raise ValueError(f"argnums must name an array once, got {argnums!r}")
+            raise ValueError(f"argnums must not name a position twice, got {argnums!r}")
         self.transform, self.function, self.argnums, self.positions = transform, function, argnums, positions
         self.has_value = transform is value_and_grad
         self.__name__ = self.__qualname__ = f"{transform.__name__}({function.__name__})"
@@ -313,14 +314,14 @@ class _GradientFunction:
     @property
     def __doc__(self) -> str:  # type: ignore[override]
         name, parameters = self.function.__name__, list(self.__signature__.parameters)
-        # The bias of a linear layer is its first option, and the array after the positional ones.
+        # The bias of linear_cross_entropy is its first option, so its position follows those of the other arrays.
         arrays = " and ".join([f"``{parameters[i]}``" for i in self.positions if 0 <= i < len(parameters)])
         computed = f"Value of `{name}` and its gradient" if self.has_value else f"Gradient of `{name}`"
         shape = f"of the shape and dtype of {arrays}"
-        gradient = f"arrays {shape}, a tuple" if isinstance(self.argnums, tuple) else f"an array {shape}"
+        gradient = f"a tuple of arrays {shape}" if isinstance(self.argnums, tuple) else f"an array {shape}"
         return (
             f"{computed} with respect to {arrays}.\n\n"
-            f"Takes the arrays and options of `{name}`, whose value must be one number.\n\n"
+            f"Takes the arrays and options of `{name}`, whose value must be a scalar.\n\n"
             f"Returns {'the value and ' if self.has_value else ''}{gradient}."
         )
 
@@ -328,7 +329,7 @@ class _GradientFunction:
         return bind_call(self, primals, options).evaluate()
 
     def __get__(self, instance: Any, owner: Any = None) -> _GradientFunction:
-        return self  # what has this method is a function to help(), which shows its signature
+        return self  # help() takes an object with this method for a function, and shows its signature
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _GradientFunction) and self.__reduce__() == other.__reduce__()
@@ -348,8 +349,7 @@ class _GradientFunction:
         backend, both, argnums = call.backend, call.rule.value_and_grad, self.argnums
         if not call.is_scalar or both is None:
             raise TypeError(
-                f"{self.transform.__name__} needs one number as the output of {self.function.__name__}; use vjp for "
-                "an array"
+                f"{self.transform.__name__} requires a scalar output of {self.function.__name__}; for an array, use vjp"
             )
         for i in self.positions:
             if not 0 <= i < len(call.primals):

@@ -1,4 +1,4 @@
-"""Sums of exponentials with weights of either sign, and of complex numbers, composed of `xpent.logsumexp`."""
+"""Log-sum-exp with weights of either sign, and of complex numbers, built on `xpent.logsumexp`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def weighted_logsumexp(
     Parameters
     ----------
     x, b : arrays of real numbers
-        Broadcastable to each other. Entries of ``x`` whose weight is 0 are left out of the sum, whatever they are.
+        Broadcastable to each other. Entries of ``x`` with a weight of 0 are left out of the sum, even if not finite.
     axis : int, tuple of ints or None
         The axes summed over; None means all axes.
     keepdims : bool
@@ -35,12 +35,12 @@ def weighted_logsumexp(
     Returns
     -------
     array, or a pair of arrays
-        The dtype that `xpent.logsumexp` returns for ``x``. NaN for a negative sum unless its sign is returned. A sum of
-        0 is -inf, and its gradient is 0.
+        The dtype that `xpent.logsumexp` returns for ``x``. NaN for a negative sum, unless its sign is returned; -inf
+        for a sum of 0, with a gradient of 0.
 
     Notes
     -----
-    The derivative with respect to b_j is exp(x_j) over the sum, also where b_j is 0 and x_j is finite.
+    The derivative with respect to b_j is exp(x_j) divided by the sum, also where b_j is 0 and x_j is finite.
     """
     backend, xp = backend_of({"x": x, "b": b}), namespace_of(x, b)
     dtype = x.dtype if backend.is_floating(x) else backend.accumulation_dtype(x.dtype)
@@ -49,12 +49,12 @@ def weighted_logsumexp(
         is_zero = b == 0.0
         shift = _shift(xp, x, axis, ~is_zero)
         y = (x - shift) + xp.log(xp.where(is_zero, 1.0, xp.abs(b)))
-        of_positive = logsumexp(y, axis=axis, keepdims=True, where=~(b <= 0.0))  # weights of NaN are among these
+        of_positive = logsumexp(y, axis=axis, keepdims=True, where=~(b <= 0.0))  # includes weights of NaN
         of_negative = logsumexp(y, axis=axis, keepdims=True, where=b < 0.0)
         larger, smaller = xp.maximum(of_positive, of_negative), xp.minimum(of_positive, of_negative)
-        # Where most of the sum cancels, the rounding of the logarithms would be amplified.
+        # Where most of the sum cancels, the rounding errors of the logarithms would be amplified.
         is_near = xp.isfinite(larger) & xp.isfinite(smaller) & (larger - smaller < 0.7)
-        # Autodiff must meet neither a difference of infinities nor a derivative that is infinite.
+        # Autodiff must encounter neither a difference of infinities nor an infinite derivative.
         has_both = ~is_near & (smaller != -math.inf)
         gap = xp.where(has_both, larger, 1.0) - xp.where(has_both, smaller, 0.0)
         result = larger + xp.where(has_both, xp.log1p(-xp.exp(-gap)), 0.0)
@@ -99,7 +99,7 @@ def complex_logsumexp(
 
 
 def _shift(xp: ModuleType, x: Array, axis: Axis, where: Array | None) -> Array:
-    """A constant near the largest entries, 0 if they are not finite. The derivative of floor is 0."""
+    """A shift near the largest entries, 0 if they are not finite; its derivative is 0, as that of floor."""
     shift = xp.floor(logsumexp(x, axis=axis, keepdims=True, where=where))
     return xp.where(xp.isfinite(shift), shift, 0.0)
 
