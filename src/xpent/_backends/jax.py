@@ -26,7 +26,7 @@ class JaxBackend(Backend):
     has_devices = False  # JAX transfers arrays itself, and tracers have no device
     differentiates = True
     transposes_jvp = True
-    block_logits, block_rows = 2**23, 192  # XLA keeps two arrays of a block where others keep one
+    block_logits, block_rows = 2**23, 128  # XLA keeps two arrays of a block where others keep one
 
     def __init__(self) -> None:
         super().__init__(jnp)
