@@ -97,14 +97,14 @@ def tests_dask(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def check(session: nox.Session) -> None:
-    """What xpent is for: all that the conformance kit asks, on every library; ``-- --builtins`` asks others, too."""
+    """The conformance suite on every library; ``-- --builtins`` checks other implementations, too."""
     install(session, "builtins", extras=("conformance",))
     session.run("xpent", "check", *session.posargs)
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """How fast xpent is here, beside what one would have used instead; ``-- --help`` lists what can be asked."""
+    """The speed of xpent compared with other implementations; ``-- --help`` lists the options."""
     install(session, "builtins", extras=("bench",))
     session.run("xpent", "bench", *session.posargs)
 

@@ -19,9 +19,9 @@ DType: TypeAlias = Any
 class Backend:
     """An array library, for code that works with any.
 
-    The methods here use the array API standard only, so that this class runs every library that follows it. Subclasses
-    override what their library does better. Methods that say so may overwrite an argument; callers pass them arrays of
-    their own.
+    The methods here use the array API standard only, so that this class supports every library that follows it.
+    Subclasses override what their library does better. Methods that say so may overwrite an argument; callers pass them
+    arrays of their own.
     """
 
     has_devices = True  # whether arrays of one call must be on one device

@@ -235,7 +235,7 @@ def _row_numbers(count: int) -> Array:
 
 
 def _is_bfloat16(dtype: DType) -> bool:
-    """Whether a dtype is that of the package ml_dtypes, which NumPy takes for one of raw bytes."""
+    """Whether a dtype is that of the package ml_dtypes, which NumPy treats as a void dtype."""
     return bool(dtype.kind == "V" and dtype.name == "bfloat16")
 
 

@@ -34,8 +34,8 @@ def backend_of(
     Raises
     ------
     TypeError
-        If something is no array, or a masked one, or arrays come from different libraries of which none converts those
-        of the others.
+        If a value is not an array, is a masked array, or arrays come from different libraries of which none converts
+        those of the others.
     ValueError
         If arrays are on different devices.
     """
@@ -83,7 +83,7 @@ def _listed(arrays: dict[str, Array], describe: Callable[[Array], str]) -> str:
 
 
 def _torch() -> Backend:
-    # Not kept in a dictionary, whose changes torch.compile would take for a reason to compile again.
+    # Not kept in a dictionary: torch.compile would recompile when it changes.
     from xpent._backends.torch import TORCH
 
     return TORCH

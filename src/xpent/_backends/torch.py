@@ -106,7 +106,7 @@ class TorchBackend(Backend):
         return torch.full((), number, dtype=self.accumulation_dtype(like.dtype), device=like.device)
 
     def static_int(self, index: int) -> int:
-        # With dynamic shapes torch.compile keeps an int open to change, and takes ``0 in (0,)`` for false then.
+        # With dynamic shapes torch.compile makes the int symbolic, and then evaluates ``0 in (0,)`` as False.
         return len(range(index))
 
     def class_indices(self, x: Array) -> Array:
@@ -181,7 +181,7 @@ class TorchBackend(Backend):
             return torch.matmul(a, b)
 
     def rows_of_block(self, count: int, classes: int, depth: int, given: int | None) -> int | None:
-        # A comparison with a dynamic size would be a guard, and what is traced has no loop.
+        # A comparison with a dynamic size would add a guard, and a traced graph has no loop.
         is_traced = torch.compiler.is_compiling() or not type(count) is type(classes) is int
         return None if is_traced else super().rows_of_block(count, classes, depth, given)
 
@@ -219,7 +219,7 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return BLOCK * torch.get_num_threads() if x.is_cpu else sys.maxsize
 
     def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
-        """A tensor to be written to, large ones on a CPU in memory of NumPy.
+        """A tensor to be written to; large CPU tensors use memory allocated by NumPy.
 
         NumPy asks Linux for huge pages and PyTorch does not by default; touching small pages for the first time costs
         more than computing a loss and its gradient.
@@ -269,8 +269,8 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
     def _exponentials_of_rows(self, x: Array, index: Array, out: Array | None) -> tuple[Array, Array, Array, Array]:
         if not x.is_cpu:
             return TorchBackend.exponentials(self, x, index)
-        # The kernel of softmax takes half as long as subtraction and exp. Its sums may be inaccurate, but they divide
-        # all terms of a row alike, and these are added up anew here.
+        # The kernel of softmax takes half as long as subtraction and exp. Its sums may be inaccurate, but they scale
+        # all terms of a row equally, and the terms are summed again here.
         is_overwritten = out is not None and out.data_ptr() == x.data_ptr()
         e = torch.softmax(x, -1, out=None if is_overwritten else out)
         t = e.gather(-1, index)

@@ -75,7 +75,7 @@ class _Recorded(torch.autograd.Function):
             return (None,) * (1 + count)
         call.of_primals(ctx.needs_input_grad[1:], bool)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            # What the forward pass kept would be a constant to the second derivative.
+            # Residuals of the forward pass would be constants in the second derivative.
             found = call.rule.vjp(call.backend, cotangents, argnums, *call.arguments(saved[:count]))
         else:
             is_kept = gradients is not None and torch_private.keeps_graph()

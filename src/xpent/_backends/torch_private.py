@@ -1,4 +1,4 @@
-"""Everything that xpent uses of PyTorch without a public interface."""
+"""The private interfaces of PyTorch that xpent uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils._triton import has_triton
 
 __all__ = ["TracerWarning", "has_triton", "maybe_mark_dynamic", "tree_map"]
 
-# The versions of PyTorch that the names here were seen to exist and to work in.
+# The versions of PyTorch with which these names have been tested.
 VERSIONS = ((2, 13), (2, 13))
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)

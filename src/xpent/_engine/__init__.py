@@ -1,1 +1,1 @@
-"""Machinery that knows neither a loss nor a library: rules, the layout of rows, blocks."""
+"""Infrastructure that is independent of losses and array libraries: rules, the layout of rows, blocks."""

@@ -40,15 +40,15 @@ def map_rows(
     backend : Backend
         The library of the arrays.
     kernel : function
-        What it returns for a row depends on that row alone: one array for each output, with C entries a row if the
+        It computes each row independently and returns one array for each output, with C entries a row if the
         output has class axes and one entry otherwise. It may use ``out``, an array of the rows' shape and of the dtype
         computed in, or None, for the one that has C entries, after it has read the logits.
     static : hashable
-        What the kernel knows before it sees an array.
+        Static arguments of the kernel.
     arrays : named tuple of arrays and None
         The first has class axes. They are passed as rows, of shape (..., C) or, without class axes, (..., 1).
     shared : named tuple of arrays, numbers and None
-        Passed as they are.
+        Passed unchanged.
     axes : tuple of ints
         The class axes.
     outputs : sequence of (shape, dtype)
@@ -75,7 +75,7 @@ def map_rows(
 
     results = [result(shape, dtype) for shape, dtype in outputs]
     target_views = [classes_last(kernels, y, axes) if y.ndim == ndim else kernels.with_class_axis(y) for y in results]
-    # A block of a result can be computed where it lies if its rows are contiguous and of the dtype computed in.
+    # A block of a result can be computed in place if its rows are contiguous and of the dtype computed in.
     computed_in = kernels.accumulation_dtype(x.dtype)
     in_place = [y.ndim == ndim and y.dtype == computed_in and axes == (ndim - 1,) for y in results]
     out = results[in_place.index(True)] if True in in_place else None
@@ -122,7 +122,7 @@ def accumulate_blocks(
     rows: int | None,
     shared: Sequence[Array | None],
 ) -> tuple[list[Array], list[Array]]:
-    """Sums over blocks of rows, and outputs for the rows, of arrays whose first axis numbers the rows.
+    """Sums over blocks of rows, and outputs for the rows, of arrays with rows along the first axis.
 
     ``function(sums, *block)`` returns the sums with those of a block added, and outputs for the rows of the block; it
     may use ``shared`` arrays. All rows may be one block, see `Backend.loop`, and are if ``rows`` is None.

@@ -1,4 +1,4 @@
-"""Cross-entropy of rows: the loss, its gradients, its second order, and reductions.
+"""Cross-entropy of rows: the loss, its gradients, second derivatives, and reductions.
 
 A row has logits x with maximum m, targets q_j >= 0 and class weights w_j. The class a is taken out of the sum of
 exponentials, so that all terms of every sum have one sign and nothing cancels: the target t for a class index, the
@@ -12,7 +12,7 @@ first maximum for a distribution (there z = 0).
                      d/dx_j = p_j Q - q_j w_j    where p_j > 1/2: (sum over k != j of q_k w_k - r q_j w_j) / s
                      d/dq_j = w_j ((m - x_j) + log1p(r))
 
-Label smoothing makes a distribution of a class index. The z-loss adds z_loss lse^2 with lse = m + log(s), and
+Label smoothing turns a class index into a distribution. The z-loss adds z_loss lse^2 with lse = m + log(s), and
 2 z_loss lse p_j to the gradient. Reference: Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and
 softmax functions", IMA J. Numer. Anal. 41(4), 2021.
 """
@@ -63,7 +63,7 @@ class Rows(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What all rows of a call share."""
+    """Values shared by all rows of a call."""
 
     class_weight: Array | None  # (C,)
     label_smoothing: Scale | None
@@ -73,7 +73,7 @@ class Shared(NamedTuple):
 
 
 class Static(NamedTuple):
-    """What a function of rows knows before it sees an array."""
+    """Static arguments of a function of rows."""
 
     argnums: Argnums  # sorted
     may_be_inactive: bool  # whether ``scale`` may be 0
@@ -84,7 +84,7 @@ class Static(NamedTuple):
 def losses_and_gradients(
     backend: Backend, static: Static, rows: Rows, shared: Shared, out: Array | None
 ) -> list[Array]:
-    """The loss of each row, its gradients at the positions ``static.argnums``, and m and r, as ``static`` says."""
+    """The loss of each row, its gradients at the positions ``static.argnums``, and m and r; ``static`` selects them."""
     if rows.class_index is None or shared.label_smoothing is not None:
         return _of_distributions(backend, static, rows, shared, out)
     return _of_indices(backend, static, rows, shared, out)
@@ -227,7 +227,7 @@ def _scaled(backend: Backend, gradient: Array, factor: Scale, rows: Rows, shared
 
 
 def _active_rows(backend: Backend, static: Static, rows: Rows, shared: Shared) -> Array | None:
-    """Where neither the scale nor the cotangent of a row is 0; None if that is known of all."""
+    """Where neither the scale nor the cotangent of a row is 0; None if that is known for all rows."""
     is_active = rows.scale != 0.0 if static.may_be_inactive else None
     cotangent = _cotangent(rows, shared)
     if cotangent is None or backend.is_known_true(cotangent != 0.0):
@@ -236,7 +236,7 @@ def _active_rows(backend: Backend, static: Static, rows: Rows, shared: Shared) -
 
 
 class Problem(NamedTuple):
-    """A call in the terms of its rows."""
+    """The arguments of a call, as rows."""
 
     rows: Rows  # whose fields without class axes have the shape of the batch
     shared: Shared
@@ -253,7 +253,7 @@ def prepare(
     cotangent: Array | None = None,
     statistics: tuple[Array, ...] = (),
 ) -> Problem:
-    """Find what multiplies the loss of each row before any logit is read."""
+    """Compute the factor of each row's loss, which does not depend on the logits."""
     logits, targets = primals
     xp, axes, normalizer, reduction = backend.xp, options.axes, constants.normalizer, options.reduction
     dtype = backend.accumulation_dtype(logits.dtype)
@@ -368,8 +368,8 @@ def _forward(
         loss, _, statistics = evaluate(backend, primals, constants, options, keeps_statistics=True)
         return loss, Residuals(statistics)
     is_rounded = logits.dtype != backend.accumulation_dtype(logits.dtype)
-    # A gradient that is rounded to half precision is of use only if its cotangent turns out to be 1, which costs a
-    # transfer to find out on a GPU.
+    # A gradient that is rounded to half precision can be reused only if the cotangent is 1, and checking this on a GPU
+    # requires a transfer.
     is_useful = not is_rounded or kernels.inspectable(logits) is not None
     if options.reduction == "none" or argnums != (0,) or not is_useful or not kernels.keeps_gradients():
         return _loss(kernels, primals, constants, options), Residuals()
@@ -426,7 +426,7 @@ def zeros_of(backend: Backend, primals: tuple[Array, ...], argnums: Argnums) -> 
 def _gradient_masks(
     backend: Backend, gradients: Sequence[Array], argnums: Argnums, primals: Any, constants: Constants, options: Options
 ) -> list[Array]:
-    """Where the derivative may differ from 0, as rows.
+    """Where the derivative may be nonzero, as rows.
 
     Tangents elsewhere, in inactive rows and at masked classes, may be NaN or infinite and must be set to 0. For a class
     index this is where the gradient is not 0. For distributions, smoothing or the z-loss a gradient may be 0 where its
@@ -507,7 +507,7 @@ def _hessian_product(
     p = softmax_of_rows(backend, x)
     lse = None if constants.z_loss is None else xp.where(m == -math.inf, 0.0, logsumexp_of_rows(backend, x))
     if not backend.transposes_jvp and not backend.is_known_true(is_number):
-        # A row of NaN has a product of 0 with tangents of 0.
+        # With tangents of 0, the product of a row of NaN is 0.
         counts = is_number | backend.any_of_row((u != 0.0) | (d != 0.0))
         p, q, scale, lse = (y if y is None else xp.where(counts, y, 0.0) for y in (p, q, scale, lse))
     b = slope * d

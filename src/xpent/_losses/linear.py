@@ -8,7 +8,7 @@ logits times the slope of the softcap,
     dX = G W    dW = G^T X    db = sum over rows of G
 
 For each block of rows the logits are computed, their memory is reused for their gradient if arrays can be written to,
-and both are dropped, so that all logits never exist at once.
+and both are freed, so that all logits never exist at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Primals = tuple[Array, ...]
 
 
 class Constants(NamedTuple):
-    """What is not differentiated: arrays, numbers, and None for what was not given."""
+    """Arguments that are not differentiated: arrays or numbers, None if not given."""
 
     class_weight: Array | None
     sample_weight: Array | None
@@ -127,7 +127,7 @@ def times_log_slope_derivative(backend: Backend, v: Array, raw: Array, softcap: 
 
 
 def times_weight(backend: Backend, g: Array, weight: Array) -> Array:
-    """G W in the dtype of G, multiplied in that of the weight, in which entries of G may be too small to exist."""
+    """G W in the dtype of G, multiplied in that of the weight, in which entries of G may underflow."""
     if weight.dtype == g.dtype:
         return backend.matmul(g, weight)
     xp, largest = backend.xp, backend.largest(abs(g))
@@ -192,7 +192,7 @@ RAW_LOGITS = without_residuals(_raw, _raw_vjp, _raw_jvp)
 
 
 def products(backend: Backend, g: Array, x: Array | None, weight: Array | None, argnums: Argnums) -> dict[int, Array]:
-    """G W, G^T X, and the sum of G over its rows; without those of what is None."""
+    """G W, G^T X, and the sum of G over its rows; products with an array that is None are omitted."""
     found = {}
     if FEATURES in argnums and weight is not None:
         found[FEATURES] = backend.matmul(g, backend.cast(weight, g.dtype))
@@ -206,7 +206,7 @@ def products(backend: Backend, g: Array, x: Array | None, weight: Array | None, 
 def _of_block(
     backend: Backend, static: Static, rows: cross_entropy.Rows, shared: Any, out: Array | None
 ) -> list[Array]:
-    """The loss of each row, and its gradient with respect to the raw logits, written over them if possible."""
+    """The loss of each row, and its gradient with respect to the raw logits, in place if possible."""
     of_loss, softcap = shared
     raw = backend.cast(rows.logits, backend.accumulation_dtype(rows.logits.dtype))
     logits = cap(backend, raw, softcap)
@@ -240,7 +240,7 @@ def evaluate(
         return _with_batch(backend, loss, primals, options), *_shaped(backend, gradients, argnums, primals)
     xp, x, weight = backend.xp, layer.x, layer.weight
     dtype, classes = backend.accumulation_dtype(x.dtype), weight.shape[0]
-    # Only the shape and dtype of the logits are looked at here, so a view of the features stands for them.
+    # Only the shape and dtype of the logits are used here, so a view of the features is passed instead.
     logits = backend.broadcast_to(x[:, :1], (x.shape[0], classes))
     problem = cross_entropy.prepare(backend, (logits, layer.targets), layer.constants, layer.options, cotangent)
     of_logits: Argnums = (0,) if argnums else ()

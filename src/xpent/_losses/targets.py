@@ -14,7 +14,7 @@ Scale = Array | float
 
 
 class Constants(NamedTuple):
-    """What is not differentiated: arrays, numbers, and None for what was not given."""
+    """Arguments that are not differentiated: arrays or numbers, None if not given."""
 
     where: Array | None
     class_weight: Array | None
@@ -36,7 +36,7 @@ class Options(NamedTuple):
 
 
 class TargetRows(NamedTuple):
-    """What is known of the targets of rows before a logit is read, (...,); None for 1."""
+    """Properties of the targets of rows that do not depend on the logits, (...,); None for 1."""
 
     class_index: Array | None  # the class index, 0 in a row without a class; None for distributions
     class_weight: Array | None  # w_t
@@ -60,7 +60,7 @@ def is_ignored(backend: Backend, targets: Array, ignore_index: int) -> Array:
 def target_rows(
     backend: Backend, targets: Array, shape: tuple[int, ...], dtype: DType, constants: Constants, options: Options
 ) -> TargetRows:
-    """The targets of rows, for logits of a shape that are computed in a dtype."""
+    """The targets of rows, for logits of the given shape and computation dtype."""
     xp, weight, ignore_index = backend.xp, constants.class_weight, options.ignore_index
     sample = None if constants.sample_weight is None else backend.cast(constants.sample_weight, dtype)
     if targets.ndim == len(shape):
@@ -110,7 +110,7 @@ def _weight_of_rows(backend: Backend, _: Any, rows: _Distributions, shared: _Wei
 def denominator(
     backend: Backend, row_weight: Array | None, count: int, like: Array, reduction: str, normalizer: Scale | None
 ) -> Scale:
-    """What the sum of the losses is divided by; infinity instead of 0 where no row counts, whose mean is 0."""
+    """The denominator; infinity instead of 0 if no row is active, so that the mean is 0."""
     xp = backend.xp
     if normalizer is None and reduction != "mean":
         return 1.0
@@ -131,7 +131,7 @@ def smoothed(backend: Backend, x: Array, q: Array, class_weight: Array | None, l
     """
     if label_smoothing is not None:
         is_unmasked = backend.cast(x != -math.inf, x.dtype)
-        tiny = float(backend.xp.finfo(x.dtype).smallest_normal)  # lost in K, unless that is 0
+        tiny = float(backend.xp.finfo(x.dtype).smallest_normal)  # negligible beside K, and avoids a division by 0
         q = (1.0 - label_smoothing) * q + (label_smoothing / (backend.total(is_unmasked) + tiny)) * is_unmasked
     return q if class_weight is None else q * backend.cast(class_weight, x.dtype)
 

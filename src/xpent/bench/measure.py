@@ -1,4 +1,4 @@
-"""Times, taken in turn round after round, and peaks of memory, each in a process of its own."""
+"""Times, measured in interleaved rounds, and peaks of memory, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Problem:
 
     @property
     def logits(self) -> int:
-        """How many there are."""
+        """The number of logits."""
         return self.shape[0] * self.shape[-1]
 
     @property

@@ -1,4 +1,4 @@
-"""A case: a call with exactly known inputs, what must come of it, and what an implementation must claim to be asked.
+"""A case: a call with exact inputs, its expected outcome and the capabilities it requires.
 
 A case is data and nothing else: it names its check, and the runner looks the check up.
 """
@@ -97,7 +97,7 @@ QUANTITIES = {
 
 
 class Due(StrEnum):
-    """What must come of a call."""
+    """The expected outcome of a call."""
 
     VALUE = "value"  # the exact value within its bound, or NaN or infinity where the exact value is
     ERROR = "error"
@@ -137,9 +137,9 @@ class Case:
     quantities : tuple of str
         What is computed: keys of `QUANTITIES`.
     dtypes : tuple of str
-        The floating-point dtypes it is asked in.
+        The floating-point dtypes in which it runs.
     cotangent : NumPy array or number, optional
-        What the gradient is multiplied with; ones if None.
+        The cotangent; ones if None.
     layout : str
         How the arrays lie in memory: "C", "Fortran", "strided", "reversed" or "broadcast".
     """
@@ -193,7 +193,7 @@ class Case:
         return rounded(np.rint(8 * np.random.default_rng(7).normal(size=self.arrays[0].shape)) / 8, dtype)
 
     def cotangent_in(self, dtype: str) -> Numbers | None:
-        """What the gradient is multiplied with, exact in the dtype; None stands for ones."""
+        """The cotangent, exact in the dtype; None stands for ones."""
         return None if self.cotangent is None else rounded(np.asarray(self.cotangent, dtype=np.float64), dtype)
 
     def exact_dtype(self, dtype: str) -> str:

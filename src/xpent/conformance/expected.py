@@ -27,7 +27,7 @@ class Expected:
     """The exact answer; an error counts in units of u times the scale, and so many units are allowed."""
 
     exact: Numbers  # float64
-    rest: Numbers  # what rounding to float64 took off
+    rest: Numbers  # the rounding error of the float64 value
     scale: Numbers
     units: Numbers
     may_be_nan: Numbers | bool = False  # entries of fully masked rows, where other implementations may answer NaN

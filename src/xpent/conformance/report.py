@@ -85,7 +85,7 @@ class Report:
         return [outcome for outcome in self.outcomes if outcome.implementation == implementation]
 
     def to_json(self) -> str:
-        """All of it, for machines."""
+        """The report as JSON."""
         outcomes = [{**asdict(o), "name": o.name, "holds": o.holds} for o in self.outcomes]
         names = ("holds", "date", "machine", "versions", "skipped", "crashed", "left_out")
         head = {name: getattr(self, name) for name in names}

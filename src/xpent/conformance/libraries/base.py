@@ -40,7 +40,7 @@ class Library:
 
     @property
     def version(self) -> str:
-        """Of the package installed."""
+        """The installed version."""
         return str(getattr(importlib.import_module(self.name.partition(".")[0]), "__version__", "unknown"))
 
     def enabled(self) -> AbstractContextManager[Any]:
