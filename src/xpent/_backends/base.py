@@ -46,11 +46,11 @@ class Backend:
         return values
 
     def call_key(self, arrays: tuple[Any, ...]) -> Any:
-        """A hashable of what the checks of a call depend on but the data, None if that cannot be told in advance."""
+        """A key of everything that the checks of plain arrays depend on except their data, None for other arrays."""
         return None
 
     def check_dense(self, x: Array) -> None:
-        """Raise TypeError for an array whose rows have no common number of entries, and so no count."""
+        """Raise TypeError if an array is nested, so that its rows cannot be counted."""
 
     # Dtypes and devices
 

@@ -69,7 +69,7 @@ def backend_of(
 
 
 def call_key(arrays: tuple[Any, ...]) -> Any:
-    """What a call of arrays depends on but their data, None if one is not a plain array of the library of the first."""
+    """`Backend.call_key` of arrays, None if they are not plain arrays of one library."""
     if not arrays:
         return None
     torch = sys.modules.get("torch")

@@ -163,37 +163,23 @@ def apply(backend: TorchBackend, rule: Any, primals: tuple[Array, ...], constant
     positions = tuple([i for i, c in enumerate(constants) if isinstance(c, torch.Tensor)])
     tensors = (*primals, *[constants[i] for i in positions])
     is_recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    if torch_private.are_plain(tensors) and not torch_private.is_transformed():
-        kernels = backend.kernels_on(tensors[0].device)
-        if not is_recorded:
-            return rule.value(kernels, primals, constants, options)
-        call = _call_without_tensors(backend, kernels, rule, primals, constants, positions, options)
-        return torch_private.apply_function(_Recorded, call, *tensors)
-    is_compiling = torch.compiler.is_compiling()
+    is_transformed = torch_private.is_transformed()
+    is_plain = not is_transformed and torch_private.are_plain(tensors)
+    kernels = backend.kernels_on(tensors[0].device) if is_plain else backend
+    is_compiling = not is_plain and torch.compiler.is_compiling()
     if is_compiling and torch_private.is_differentiated_by_func():
         raise NotImplementedError(
             "torch.compile bypasses the derivatives of xpent inside torch.func.grad, vjp and jvp; "
             "in compiled code use xpent.grad, xpent.vjp or xpent.jvp, also under torch.func.vmap"
         )
-    is_transformed = torch_private.is_transformed()
     # A trace holds operations only, which PyTorch differentiates.
-    is_traced = not is_compiling and torch_private.is_tracing()
+    is_traced = not is_plain and not is_compiling and torch_private.is_tracing()
     if is_traced or (not is_recorded and (is_compiling or not is_transformed)):
-        return rule.value(backend, primals, constants, options)
-    call = _call_without_tensors(backend, backend, rule, primals, constants, positions, options)
-    function = _Recorded if not is_transformed else _Transformed if is_compiling else _ForwardMode
-    return function.apply(call, *tensors)  # type: ignore[no-untyped-call]
-
-
-def _call_without_tensors(
-    backend: Backend,
-    kernels: Backend,
-    rule: Any,
-    primals: tuple[Array, ...],
-    constants: Any,
-    positions: tuple[int, ...],
-    options: Any,
-) -> _Call:
+        return rule.value(kernels, primals, constants, options)
     if positions:
         constants = type(constants)(*[None if isinstance(c, torch.Tensor) else c for c in constants])
-    return _Call(backend, kernels, rule, len(primals), constants, positions, options)
+    call = _Call(backend, kernels, rule, len(primals), constants, positions, options)
+    if is_plain:
+        return torch_private.apply_function(_Recorded, call, *tensors)
+    function = _Recorded if not is_transformed else _Transformed if is_compiling else _ForwardMode
+    return function.apply(call, *tensors)  # type: ignore[no-untyped-call]

@@ -45,7 +45,7 @@ class Call(NamedTuple):
         return outputs if self.structure is None else self.structure(outputs)
 
 
-# Calls of which only the primals are still to be set, of plain arrays and options that are no arrays.
+# Calls without their primals. Only calls of plain arrays whose options are not arrays are kept.
 _prepared: dict[Any, Call] = {}
 _MOST_PREPARED = 1024
 _OPTION_TYPES = {bool, float, int, str, type(None)}
@@ -76,9 +76,9 @@ def bind_call(function: Any, primals: tuple[Any, ...], options: dict[str, Any]) 
 
 
 def _key(function: Any, primals: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """What a call depends on but the data, None if it cannot be known in advance."""
-    arrays = call_key(primals)
-    if arrays is None or not _OPTION_TYPES.issuperset(types := tuple(map(type, options.values()))):
+    """A key of everything that a call depends on except the data, None if there is no such key."""
+    arrays, types = call_key(primals), tuple(map(type, options.values()))
+    if arrays is None or not _OPTION_TYPES.issuperset(types):
         return None
     return function, arrays, *options.items(), types  # equal values of different types are not equally valid
 

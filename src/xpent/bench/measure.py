@@ -144,7 +144,7 @@ def _peak(problem: Problem, name: str, library: str) -> float | None:
     small = replace(problem, shape=(4, *problem.shape[1:-1], classes))
     small.prepare(contestant)()  # what is loaded and compiled once
     run = problem.prepare(contestant)
-    run()  # JAX frees the arrays that it copied late
+    run()  # the first call waits until JAX has freed the NumPy arrays that it copies
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     held = _status("VmRSS")
