@@ -86,7 +86,11 @@ def compare(rank, path):
     confident = torch.tensor([[100.0, 80.0, 0.0, 0.0]] * 2)
     for sharding in Shard(0), Shard(1):
         logits, labels = distribute(confident, sharding), distribute(torch.tensor([0, 4]), Replicate())
-        losses = xpent.cross_entropy(logits, labels, reduction="none").full_tensor()
+        logits.requires_grad_()
+        losses = xpent.cross_entropy(logits, labels, reduction="none")
+        (gradient,) = torch.autograd.grad(losses.sum(), logits)
+        assert gradient.placements == (sharding,)  # it is not gathered on every device
+        losses = losses.full_tensor()
         assert abs(losses[0].item() / 2.0611536e-9 - 1.0) < 1e-6
         assert losses[1].isnan()  # a class index out of range
     dist.destroy_process_group()

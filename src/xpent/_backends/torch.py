@@ -148,7 +148,9 @@ class TorchBackend(Backend):
         return x.gather(-1, index)  # take_along_dim makes torch.compile specialize on shapes
 
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
-        return super().put(x, index, value) if is_distributed(x) else x.scatter(-1, index, value)
+        if is_distributed(x):  # scatter would gather sharded classes on every device
+            return super().put(x, index, value)
+        return x.scatter(-1, index, value)
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         largest = self.largest(x)
