@@ -1,11 +1,11 @@
-"""The corpus: every case by its id."""
+"""All cases, in order and by id."""
 
 from xpent.conformance.case import Case, Generated
 from xpent.conformance.cases import accuracy, derivatives, layouts, linear, nonfinite, softmax, targets
 
 _DIGITS = Case(
     "digits", "training",
-    "300 steps of softmax regression on 1347 handwritten digits follow the textbook's, loss by loss.",
+    "300 steps of softmax regression on 1347 handwritten digits have the losses of the textbook formula.",
     Generated("zeros", (1347, 10)), {"reduction": "mean"}, check="training", dtypes=("float64",),
 )  # fmt: skip
 _MODULES = (accuracy, nonfinite, targets, layouts, derivatives, softmax, linear)
