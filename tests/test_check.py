@@ -1,4 +1,4 @@
-"""`xpent check` tells right from wrong, and says which by its exit status."""
+"""The command `xpent check`, its exit status and its selection of checks."""
 
 import json
 
@@ -17,13 +17,13 @@ from xpent.conformance.report import Report
 OURS = "xpent numpy"
 FEW = ["--case", "margin-20", "--case", "rows", "--dtype", "float32"]
 
-# Processes import all anew, which takes long.
+# New processes import everything again, which is slow.
 in_processes = pytest.mark.library("numpy")
 
 
 @pytest.fixture
 def kernels(tmp_path, monkeypatch):
-    """A module of the user's own."""
+    """A module of the user."""
     (tmp_path / "kernels.py").write_text(
         """
 import numpy as np
@@ -48,7 +48,7 @@ number = 3
 
 
 @in_processes
-def test_xpent_itself_is_checked_where_no_target_is_given(monkeypatch, capsys):
+def test_xpent_itself_is_checked_without_a_target(monkeypatch, capsys):
     monkeypatch.setattr(command, "OURS", {OURS: OURS_KNOWN[OURS]})
     assert main(["check", *FEW, "--json"]) == 0
     printed = capsys.readouterr()
@@ -60,7 +60,7 @@ def test_xpent_itself_is_checked_where_no_target_is_given(monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("kernels")
-def test_target_is_checked_and_status_is_one_if_it_fails(capsys):
+def test_status_is_one_if_target_fails(capsys):
     assert main(["check", "kernels:losses", *FEW]) == 1
     answer = capsys.readouterr().out
     assert "1 of 2 checks fail." in answer
@@ -69,20 +69,20 @@ def test_target_is_checked_and_status_is_one_if_it_fails(capsys):
 
 
 @pytest.mark.usefixtures("kernels")
-def test_status_is_zero_if_target_holds(capsys):
+def test_status_is_zero_if_target_passes(capsys):
     assert main(["check", "kernels:losses", "--case", "rows", "--dtype", "float64"]) == 0
     assert "The only check passes." in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("kernels")
-def test_expected_failures_of_a_file_are_strict(tmp_path, capsys):
+def test_expected_failures_in_a_file_are_strict(tmp_path, capsys):
     file = tmp_path / "expected.toml"
     arguments = ["check", "kernels:losses", *FEW, "--expected-failures", str(file)]
     file.write_text('"margin-20[float32]" = "cancels"')
     assert main(arguments) == 0
-    file.write_text('"margin-20[float32]" = "cancels"\nrows = "so it was said"')
+    file.write_text('"margin-20[float32]" = "cancels"\nrows = "a reason"')
     assert main(arguments) == 1
-    assert "was expected to fail, and does not: so it was said" in capsys.readouterr().out
+    assert "was expected to fail, but passes: a reason" in capsys.readouterr().out
     file.write_text('margin-21 = "cancels"')
     with pytest.raises(SystemExit):
         main(arguments)
@@ -107,7 +107,7 @@ def test_html_is_written(tmp_path, capsys):
 
 
 @pytest.mark.library("torch")
-def test_target_of_another_signature_is_checked(capsys):
+def test_target_with_another_signature_is_checked(capsys):
     arguments = ["check", "torch.nn.functional:cross_entropy", "--library", "torch", "--signature", "torch", *FEW]
     assert main(arguments) == 1
     assert "cross_entropy = signatures.torch(cross_entropy)" in capsys.readouterr().out
@@ -120,24 +120,24 @@ def test_target_of_another_signature_is_checked(capsys):
         ([], "command"),
         (["chekc"], "chekc"),
         (["check", "--jsn"], "--jsn"),
-        (["check", "kernels"], "a target is module:function, got 'kernels'"),
+        (["check", "kernels"], "a target must have the form module:function, got 'kernels'"),
         (["check", "no_such_module:losses"], "no_such_module"),
         (["check", "kernels:loses"], "loses"),
-        (["check", "kernels:number"], "not a function but 3"),
+        (["check", "kernels:number"], "must be a function, got 3"),
         (["check", "kernels:losses", "--dtype", "float8"], "no dtype 'float8'"),
         (["check", "kernels:losses", "--category", "confidence"], "no category 'confidence'"),
         (["check", "kernels:losses", "--case", "margin-21"], "no case 'margin-21'; did you mean 'margin-20' or"),
         (["check", "kernels:losses", "--case", "masked"], "did you mean 'masked-"),
-        (["check", "kernels:Losses"], "kernels:Losses is a class; name a function, or an instance"),
-        (["check", "kernels:losses", "--all"], "--all is for xpent itself"),
+        (["check", "kernels:Losses"], "kernels:Losses is a class; name a function or a callable instance"),
+        (["check", "kernels:losses", "--all"], "--all applies to xpent itself"),
         (["check", "kernels:losses", "--library", "no_such_library"], "no_such_library is not installed"),
         (["check", "kernels:losses", "--signature", "keras"], "signature must be one of"),
         (
             ["check", "kernels:losses", "--case", "rows", "--category", "offset"],
-            "none of the cases rows is of the categ",
+            "none of the cases rows is in the categ",
         ),
         (["check", "kernels:losses", "--html", "no/such/place.html"], "no such directory"),
-        (["check", "kernels:losses", "--builtins"], "--builtins is for xpent itself"),
+        (["check", "kernels:losses", "--builtins"], "--builtins applies to xpent itself"),
         (["check", "kernels:losses", "--without", "distribution"], "did you mean 'distributions'"),
         (["check", "--without", "distributions"], "--without describes TARGET"),
         (["check", "--library", "numpy"], "--library describes TARGET"),
@@ -159,19 +159,19 @@ FEW_TASKS = [("rows", "float32"), ("margin-20", "float32")]
 
 
 @in_processes
-def test_implementation_that_cannot_be_made_is_skipped_with_the_reason():
+def test_implementation_that_is_not_installed_is_skipped_with_the_reason():
     report = suite.check_all({KNOWN["cut-cross-entropy"]: FEW_TASKS}, lambda *_: None)
     assert not report.outcomes
     assert report.skipped["cut-cross-entropy"] in ("cut_cross_entropy is not installed", "torch is not installed")
 
 
 @in_processes
-def test_process_that_dies_is_told_and_ends_no_other(tmp_path, monkeypatch):
+def test_crash_of_a_process_is_reported_and_affects_no_other_process(tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text("import os\n\ndef make():\n    os._exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
     deadly = Known("deadly", "deadly", "make", ())
     report = suite.check_all({deadly: FEW_TASKS, OURS_KNOWN[OURS]: FEW_TASKS}, lambda *_: None)
-    assert report.crashed == {"deadly": "its process ended at rows[float32] of deadly"}
+    assert report.crashed == {"deadly": "the process exited in rows[float32] of deadly"}
     assert not report.holds
     assert [(outcome.implementation, outcome.case) for outcome in report.outcomes] == [
         (OURS, "rows"), (OURS, "margin-20"),
@@ -188,7 +188,7 @@ def test_implementations_that_compile_the_same_functions_share_processes():
 
 
 def selected(monkeypatch, *arguments):
-    """What `xpent check` would run, by implementation, and what it says was left out."""
+    """The checks that `xpent check` runs, by implementation, and the omitted checks that it reports."""
     found = {}
 
     def check_all(selection, progress):  # noqa: ARG001
@@ -202,12 +202,12 @@ def selected(monkeypatch, *arguments):
     return found, reports[0].left_out
 
 
-def test_one_dtype_of_each_case_is_checked_on_jax_unless_all_are_asked_for(monkeypatch):
+def test_jax_is_checked_in_one_dtype_of_each_case_by_default(monkeypatch):
     found, left_out = selected(monkeypatch)
     assert {case for case, _ in found["xpent jax"]} == set(BY_ID)
     assert len(found["xpent jax"]) == len(BY_ID) < len(found[OURS])
     missing = len(found[OURS]) - len(BY_ID)
-    assert left_out["xpent jax"] == f"{missing} checks in other dtypes than float32, which take long to compile"
+    assert left_out["xpent jax"] == f"{missing} checks in dtypes other than float32, to save compile time"
     assert OURS not in left_out
     for arguments in (["--all"], ["--dtype", "float64"], ["--case", "rows"]):
         found, left_out = selected(monkeypatch, *arguments)
@@ -217,7 +217,7 @@ def test_one_dtype_of_each_case_is_checked_on_jax_unless_all_are_asked_for(monke
 
 @pytest.mark.library("torch")
 @pytest.mark.parametrize("target", ["torch.nn.functional:cross_entropy", "its_losses:module", "its_losses:function"])
-def test_function_of_torch_without_library_is_told_what_to_add(target, capsys, tmp_path, monkeypatch):
+def test_message_suggests_the_library_of_a_function_of_torch(target, capsys, tmp_path, monkeypatch):
     (tmp_path / "its_losses.py").write_text(
         "import torch\nmodule = torch.nn.CrossEntropyLoss()\n"
         "def function(logits, targets):\n    return torch.nn.functional.cross_entropy(logits, targets)\n"
@@ -229,7 +229,7 @@ def test_function_of_torch_without_library_is_told_what_to_add(target, capsys, t
 
 
 @pytest.mark.library("torch")
-def test_module_of_torch_claims_the_options_of_its_forward():
+def test_module_of_torch_supports_the_options_of_its_forward():
     import torch
 
     class Smooth(torch.nn.Module):
@@ -243,8 +243,8 @@ def test_module_of_torch_claims_the_options_of_its_forward():
     assert not {Capability.CLASS_WEIGHT, Capability.IGNORE_INDEX} & claims
 
 
-def test_class_is_no_function():
-    with pytest.raises(TypeError, match="is a class; give a function, or an instance"):
+def test_target_must_not_be_a_class():
+    with pytest.raises(TypeError, match="is a class; pass a function or a callable instance"):
         conformance.target(Report)
 
 
@@ -254,7 +254,7 @@ def test_all_cases_are_listed(capsys):
     assert all(f"  {case.id}: {case.why}\n" in listed for case in ALL)
 
 
-def test_training_that_leaves_the_path_is_found_out(monkeypatch):
+def test_training_with_a_wrong_gradient_fails(monkeypatch):
     monkeypatch.setattr(digits, "STEPS", 3)
     digits.reference.cache_clear()
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: what it collects, what it says of failures and mistakes, and that it is inert without options."""
+"""The pytest plugin: collection, messages of failures and usage errors, and that it does nothing without options."""
 
 import sys
 import tomllib
@@ -33,7 +33,7 @@ NAIVE = ("--xpent", "losses:naive", "--xpent-dtype", "float32")
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    """A project with two losses and a test of its own, where the entry point of pyproject.toml is installed."""
+    """A project with two losses and one test, in which the plugin is installed as an entry point."""
     entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
     lines = "".join(f"{name} = {module}\n" for name, module in entry_points.items())
     folder = pytester.mkpydir("installed")
@@ -43,7 +43,7 @@ def project(pytester, monkeypatch):
     (metadata / "entry_points.txt").write_text(f"[pytest11]\n{lines}")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")  # which takes two seconds to import
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")  # its import takes two seconds
     pytester.makepyfile(losses=LOSSES, test_own="def test_of_the_project(): pass")
     return pytester
 
@@ -66,14 +66,14 @@ def test_each_case_and_dtype_is_a_test_with_a_stable_id(project):
     ]
 
 
-def test_a_right_loss_passes_what_it_claims(project):
+def test_accurate_loss_passes_all_supported_cases(project):
     of_indices = ("--xpent-without", "distributions", "--xpent-category", "confident")
     outcomes = project.runpytest("--xpent", "losses:right", *of_indices, "xpent::").parseoutcomes()
     assert set(outcomes) == {"passed"}
     assert outcomes["passed"] > 20
 
 
-def test_a_planted_defect_is_found_where_it_is(project):
+def test_inaccurate_loss_fails_the_cases_of_its_defects(project):
     result = project.runpytest(*NAIVE, *cases_of("rows", "offset+1e3", "margin-4", "margin-20", "class-weight"), "-v")
     result.stdout.fnmatch_lines_random(
         [
@@ -84,13 +84,13 @@ def test_a_planted_defect_is_found_where_it_is(project):
             "xpent::margin-20[[]float32[]] FAILED*",
         ]
     )
-    result.assert_outcomes(passed=2, failed=3)  # class weights are not claimed
+    result.assert_outcomes(passed=2, failed=3)  # class weights are not supported
 
 
-def test_a_failure_says_what_is_wrong_and_why_it_matters_and_reproduces_it(project, capsys, monkeypatch):
+def test_message_of_a_failure_has_the_error_the_description_and_code_to_reproduce_it(project, capsys, monkeypatch):
     result = project.runpytest(*NAIVE, *cases_of("margin-20"), "xpent::")
     message = "value[[]4[]] is 0 instead of 3.563*e-09, an error of * u where 26 u are allowed"
-    result.stdout.fnmatch_lines([message, "", "A confident, right prediction: *", "", "import numpy as np"])
+    result.stdout.fnmatch_lines([message, "", "A confident, correct prediction: *", "", "import numpy as np"])
     assert "Traceback" not in result.stdout.str()
     assert "pytest_checks.py" not in result.stdout.str()
     text = result.stdout.str()
@@ -111,7 +111,7 @@ def test_tests_are_selected_by_keyword_and_by_id(project):
     result.stderr.fnmatch_lines(["ERROR: *there is no test xpent::margin-21[[]float32[]]; did you mean 'margin-20[[]*"])
 
 
-def test_the_first_failure_stops_and_the_last_failures_run_again(project):
+def test_run_stops_at_the_first_failure_and_repeats_the_last_failures(project):
     arguments = (*NAIVE, *cases_of("rows", "margin-20", "margin-40"), "--tb=no")
     project.runpytest(*arguments, "-x").assert_outcomes(passed=2, failed=1)
     project.runpytest(*arguments).assert_outcomes(passed=2, failed=2)
@@ -132,7 +132,7 @@ def test_expected_failures_are_strict(project):
         """
         margin-20 = "cancels"
         "margin-40[float32]" = "cancels"
-        "rows[float32]" = "so it was said"
+        "rows[float32]" = "a reason"
         """,
     )
     arguments = ("--xpent", "losses:naive", *cases_of("rows", "margin-20", "margin-40"), *file)
@@ -140,7 +140,7 @@ def test_expected_failures_are_strict(project):
     result.assert_outcomes(passed=2, failed=2, xfailed=3)
     result.stdout.fnmatch_lines_random(
         [
-            "*XPASS(strict)[]] so it was said",
+            "*XPASS(strict)[]] a reason",
             "xpent::margin-40[[]float64[]] FAILED*",
             "XFAIL xpent::margin-20[[]float64[]] - cancels",
         ]
@@ -154,12 +154,12 @@ def test_expected_failures_are_strict(project):
         ('"margin-20[float33]" = "why"', "'margin-20[[]float33[]]'; did you mean 'margin-20[[]float32[]]'"),
         ('margin-20 = ""', "'margin-20' needs a reason"),
         ("margin-20 = 1", "the reason of 'margin-20' must be a string, got 1"),
-        ('margin-20[float32] = "why"', "each line is \"case[[]dtype[]]\" = \"reason\", both in quotes"),
-        ('class-weight = "why"', "'class-weight' is not claimed, so it is not run"),
-        ('"rows[bfloat16]" = "why"', "'rows[[]bfloat16[]]' is not claimed, so it is not run"),
+        ('margin-20[float32] = "why"', "each line must have the form \"case[[]dtype[]]\" = \"reason\", with quotes"),
+        ('class-weight = "why"', "'class-weight' is not run, because it is not supported"),
+        ('"rows[bfloat16]" = "why"', "'rows[[]bfloat16[]]' is not run, because it is not supported"),
     ],
 )  # fmt: skip
-def test_expected_failure_that_cannot_come_is_a_usage_error(project, text, message):
+def test_invalid_expected_failure_is_a_usage_error(project, text, message):
     result = project.runpytest("--xpent", "losses:naive", *expected_failures(project, text))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: --xpent losses:naive: *{message}*"])
@@ -171,21 +171,21 @@ def test_expected_failure_that_cannot_come_is_a_usage_error(project, text, messa
         (["--xpent", "losses:naive", "--xpent-case", "margin-21"], "no case 'margin-21'; did you mean 'margin-20'"),
         (["--xpent", "losses:naive", "--xpent-dtype", "float8"], "no dtype 'float8'; there are float64"),
         (["--xpent", "losses:naive", "--xpent-library", "no_such"], "Unsupported: no_such is not installed"),
-        (["--xpent", "losses:naive", "--xpent-without", "dist"], "nothing named 'dist' to be without"),
+        (["--xpent", "losses:naive", "--xpent-without", "dist"], "there is no capability 'dist'; did you mean"),
         (["--xpent", "losses:naive", "--xpent-expected-failures", "no.toml"], "No such file or directory: '*no.toml'"),
         (["--xpent", "losses:other"], "AttributeError: module 'losses' has no attribute 'other'"),
         (["--xpent", "lossy:naive"], "ModuleNotFoundError: No module named 'lossy'"),
-        (["--xpent", "losses"], "a target is module:function, got 'losses'"),
-        (["--xpent-dtype", "float32"], "--xpent-dtype describes the function of --xpent, and there is none"),
+        (["--xpent", "losses"], "a target must have the form module:function, got 'losses'"),
+        (["--xpent-dtype", "float32"], "--xpent-dtype describes the function of --xpent, which was not given"),
     ],
 )
-def test_mistake_is_a_usage_error(project, arguments, message):
+def test_invalid_option_is_a_usage_error(project, arguments, message):
     result = project.runpytest(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *{message}*"])
 
 
-def test_configuration_says_what_options_say_unless_other_tests_are_asked_for(project):
+def test_configuration_sets_options_unless_other_tests_are_selected(project):
     expected_failures(project, 'margin-20 = "cancels"')
     project.makeini(
         """
@@ -205,7 +205,7 @@ def test_configuration_says_what_options_say_unless_other_tests_are_asked_for(pr
     project.runpytest("--xpent-dtype", "float64", "xpent::rows").assert_outcomes(passed=1)
 
 
-def test_plugin_imports_nothing_of_xpent_without_a_function(project):
+def test_plugin_does_not_import_xpent_without_a_function(project):
     project.makepyfile(
         test_own="""
         import sys
@@ -221,23 +221,23 @@ def test_plugin_imports_nothing_of_xpent_without_a_function(project):
     assert "xpent:" not in result.stdout.str()
 
 
-def test_missing_extra_is_named_where_a_function_is_given(project):
+def test_error_names_the_extra_if_a_dependency_is_missing(project):
     code = "import sys; sys.modules['mpmath'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
     assert project.run(sys.executable, "-c", code).ret == 0
     result = project.run(sys.executable, "-c", code, "--xpent", "losses:naive")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --xpent: *needs mpmath: *python -m pip install '.[[]conformance[]]'"])
+    result.stderr.fnmatch_lines(["ERROR: --xpent: *requires mpmath*: *python -m pip install '.[[]conformance[]]'"])
 
 
 @pytest.mark.library("torch")
-def test_missing_library_is_named(project):
+def test_error_suggests_the_library_of_the_function(project):
     result = project.runpytest_subprocess("--xpent", "torch.nn.functional:cross_entropy", "--xpent-signature", "torch")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: *with arrays of torch it does not: add --xpent-library torch"])
+    result.stderr.fnmatch_lines(["ERROR: *but it takes arrays of torch: add --xpent-library torch"])
 
 
 @pytest.mark.library("jax")
-def test_checks_in_jax_leave_the_precision_of_other_tests_as_it_is():
+def test_checks_in_jax_do_not_change_the_precision_of_other_tests():
     import jax
 
     with jax.enable_x64(False):

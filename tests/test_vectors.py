@@ -1,4 +1,4 @@
-"""The test vectors hold the cases of the conformance suite exactly, and readers in two languages find planted bugs."""
+"""The test vectors contain the cases of the conformance suite exactly, and readers in two languages detect bugs."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from xpent.conformance.expected import expected
 pytestmark = pytest.mark.library("numpy")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DOCUMENTATION = EXAMPLES.parent / "docs" / "vectors.md"
-MAX_SIZE = 300  # numbers in a case; exact values of larger ones take long
+MAX_SIZE = 300  # numbers in a case; exact values of larger cases are slow to compute
 CASES = [case for case in ALL if case.check == "answers" and sum(x.size for x in case.arrays) <= MAX_SIZE]
 IN_EVERY_DTYPE = [pytest.param(case, dtype, id=f"{case.id}[{dtype}]") for case in CASES for dtype in case.dtypes]
 of_every_function = pytest.mark.parametrize("function", vectors.FUNCTIONS)
@@ -45,7 +45,7 @@ def contents(directory):
 
 @pytest.fixture(scope="module")
 def tests(contents):
-    """Every test by case and dtype."""
+    """All tests, by case and dtype."""
     found = [
         (test["id"], dtype, test) for one in contents.values() for test in one["tests"] for dtype in test["dtypes"]
     ]
@@ -54,7 +54,7 @@ def tests(contents):
 
 
 def decoded(value):
-    """The array, number, tuple or word that is written so."""
+    """Decode an array, a number, a tuple or a string."""
     if isinstance(value, dict):
         is_float = value["dtype"] == "float"
         data = list(map(float.fromhex, value["data"])) if is_float else value["data"]
@@ -65,7 +65,7 @@ def decoded(value):
 
 
 def bits(value):
-    """Something that is equal for the same numbers of the same dtype only, whatever NaN is made of."""
+    """A value that is equal only for the same bits and dtype; all NaNs are equal."""
     if isinstance(value, float | np.ndarray) and np.asarray(value).dtype.kind == "f":
         array = np.asarray(value)
         return array.shape, np.where(np.isnan(array), np.nan, array).tobytes()
@@ -73,7 +73,7 @@ def bits(value):
 
 
 @pytest.mark.parametrize(("case", "dtype"), IN_EVERY_DTYPE)
-def test_inputs_and_options_come_back_exactly(case, dtype, tests):
+def test_inputs_and_options_are_written_exactly(case, dtype, tests):
     test = tests[case.id, dtype]
     assert (test["comment"], test["flags"], test["result"]) == (case.why, [case.category], str(case.due))
     assert test["needs"] == [str(need) for need in case.requirements]
@@ -81,13 +81,13 @@ def test_inputs_and_options_come_back_exactly(case, dtype, tests):
     assert list(map(bits, inputs)) == list(map(bits, case.arrays_in(dtype)))
     options = {"reduction": "none", **case.options_in(dtype)} if case.is_loss else case.options_in(dtype)
     assert {name: bits(decoded(v)) for name, v in test["options"].items()} == {k: bits(v) for k, v in options.items()}
-    cotangent, is_moved = case.cotangent_in(dtype), {"forward mode", "second derivative"} & set(case.quantities)
+    cotangent, has_tangent = case.cotangent_in(dtype), {"forward mode", "second derivative"} & set(case.quantities)
     assert bits(decoded(test.get("cotangent"))) == bits(cotangent)
-    assert bits(decoded(test.get("tangent"))) == bits(case.tangent_in(dtype) if is_moved else None)
+    assert bits(decoded(test.get("tangent"))) == bits(case.tangent_in(dtype) if has_tangent else None)
 
 
 @pytest.mark.parametrize("case", [case for case in ALL if case not in CASES], ids=lambda case: case.id)
-def test_inputs_that_are_left_out_for_their_size_can_be_written_too(case):
+def test_large_inputs_are_written_exactly(case):
     for array in case.arrays:
         assert bits(decoded(json.loads(json.dumps(vectors.array(array))))) == bits(array)
 
@@ -113,10 +113,10 @@ def test_exact_values_and_allowed_errors_are_those_of_the_suite(case, dtype, tes
             assert bits(abs(rest)) == bits(abs(right.rest))
         allowed = np.maximum(smallest, np.minimum(units, most) * u * parts.get("scale", abs(exact)))
         finite = np.isfinite(exact)
-        for part, is_right in ((0.5, True), (-0.5, True), (2, False), (-2, False)):
+        for fraction, passes in ((0.5, True), (-0.5, True), (2, False), (-2, False)):
             with np.errstate(invalid="ignore", over="ignore"):
-                _, shares = right.errors((exact + rest) + part * allowed, dtype)
-            assert np.all((shares <= 1)[finite] == is_right)
+                _, shares = right.errors((exact + rest) + fraction * allowed, dtype)
+            assert np.all((shares <= 1)[finite] == passes)
 
 
 def bounds_in(dtype):
@@ -124,12 +124,12 @@ def bounds_in(dtype):
 
 
 @of_every_function
-def test_every_case_is_written_or_left_out_with_the_reason(function, contents):
+def test_every_case_is_written_or_omitted_with_the_reason(function, contents):
     one = contents[function]
     ids, reasons = {test["id"] for test in one["tests"]}, {entry["id"]: entry["reason"] for entry in one["leftOut"]}
     assert ids == {case.id for case in CASES if case.function == function}
     assert reasons.keys() == {case.id for case in ALL if case.function == function} - ids
-    assert all(re.fullmatch(r"has \d+ numbers|is not about values: [a-z ]+", reason) for reason in reasons.values())
+    assert all(re.fullmatch(r"has \d+ numbers|does not test values: [a-z ]+", reason) for reason in reasons.values())
     assert one["numberOfTests"] == len(one["tests"])
     for dtype, entry in one["dtypes"].items():
         assert tuple(float.fromhex(entry[name]) for name in ("u", "mostUnits", "smallest")) == bounds_in(dtype)
@@ -146,7 +146,7 @@ def test_files_are_the_same_in_every_process(directory, tmp_path):
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
 
 
-def test_example_of_the_documentation_is_a_test(tests):
+def test_example_in_the_documentation_is_up_to_date(tests):
     (text,) = re.findall(r"```json\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
     example = json.loads(text)
     assert example == tests[example["id"], "float64"]
@@ -171,7 +171,7 @@ def schema(directory):
     [
         (("format",), 2),
         (("tests", 0, "result"), "valid"),
-        (("tests", 0, "result"), "error"),  # which has no values
+        (("tests", 0, "result"), "error"),  # an error has no expected values
         (("tests", 0, "dtypes"), []),
         (("tests", 0, "options"), {"temperature": "0x1p+0"}),
         (("tests", 0, "options"), {"class_weight": {"dtype": "int64", "shape": [1], "data": [1]}}),
@@ -183,7 +183,7 @@ def schema(directory):
         (("tests", 0, "expected", "hessian"), {"shape": [], "exact": ["0x0p+0"], "units": ["0x0p+0"]}),
     ],
 )
-def test_schema_rejects(path, value, contents, schema):
+def test_schema_rejects_invalid_files(path, value, contents, schema):
     one = json.loads(json.dumps({**contents["cross_entropy"], "tests": contents["cross_entropy"]["tests"][:1]}))
     assert schema.is_valid(one)
     place = one
@@ -207,7 +207,7 @@ def test_number_is_written_as_in_c(x, text):
 
 
 @pytest.mark.parametrize("size", ["0", "-1"])
-def test_size_that_no_case_can_have_is_rejected(size, tmp_path, capsys):
+def test_max_size_must_be_positive(size, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["vectors", str(tmp_path / "new"), "--max-size", size])
     assert f"--max-size must be positive, got {size}" in capsys.readouterr().err
@@ -223,7 +223,7 @@ IN_JAVASCRIPT = pytest.param(
 
 
 def read(command, directory, *loss):
-    """The exit status, what was printed last, and the results by test."""
+    """The exit status, the last line of the output, and the results by test."""
     done = subprocess.run([*command, directory / "cross_entropy.json", *loss], capture_output=True, text=True)
     assert not done.stderr
     *lines, last = done.stdout.splitlines()
@@ -246,7 +246,7 @@ def test_reader_passes_an_accurate_loss(command, directory, tests):
     assert last == f"accurate: {len(passed)} pass, 0 fail, {len(results) - len(passed)} are skipped"
 
 
-def test_reader_in_python_finds_the_digits_that_textbook_formulas_lose(directory):
+def test_reader_in_python_detects_cancellation(directory):
     status, last, results = read(IN_PYTHON.values[0], directory, "textbook")
     failed = {name for name, line in results.items() if line.startswith("FAIL")}
     assert status == 1
@@ -259,7 +259,7 @@ def test_reader_in_python_finds_the_digits_that_textbook_formulas_lose(directory
 
 
 @pytest.mark.parametrize("command", [IN_JAVASCRIPT])
-def test_reader_in_javascript_finds_a_negative_label_that_counts_from_the_end(command, directory, tests):
+def test_reader_in_javascript_detects_negative_labels_that_wrap_around(command, directory, tests):
     status, last, results = read(command, directory, "wrapped")
     failed = {name for name, line in results.items() if line.startswith("FAIL")}
     assert status == 1

@@ -59,7 +59,7 @@ def _add_check(commands: Any) -> None:
         "--gradient", metavar="module:function", help="returns (value, gradient), for libraries without autodiff"
     )
     target.add_argument(
-        "--without", action="append", metavar="CLAIM", help="feature it does not claim: distributions, ...; repeatable"
+        "--without", action="append", metavar="FEATURE", help="unsupported feature: distributions, ...; repeatable"
     )
     target.add_argument(
         "--expected-failures", metavar="FILE",

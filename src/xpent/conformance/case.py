@@ -1,6 +1,6 @@
 """A case: a call with exact inputs, its expected outcome and the capabilities it requires.
 
-A case is data and nothing else: it names its check, and the runner looks the check up.
+A case is only data. It names its check, which the runner looks up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xpent.conformance.inputs import GENERATORS
 
 
 class Capability(StrEnum):
-    """What an implementation can do beyond the plain call; a case declares what it needs, an implementation claims."""
+    """A feature that an implementation may support and a case may require."""
 
     AXIS = "axis"
     WHERE = "where"
@@ -78,9 +78,9 @@ OPTIONS: tuple[str, ...] = (
 
 
 class Quantity(NamedTuple):
-    """How something is computed, and with respect to which argument."""
+    """How a quantity is computed, and with respect to which argument."""
 
-    kind: str  # "value", "vjp", "jvp" or "hvp", the Hessian of the sum times a tangent
+    kind: str  # "value", "vjp", "jvp" or "hvp" (the Hessian of the sum, multiplied by a tangent)
     argument: int | str = 0
 
 
@@ -99,14 +99,14 @@ QUANTITIES = {
 class Due(StrEnum):
     """The expected outcome of a call."""
 
-    VALUE = "value"  # the exact value within its bound, or NaN or infinity where the exact value is
+    VALUE = "value"  # the exact value within its error bound; NaN and infinity must be the same
     ERROR = "error"
-    ERROR_OR_NAN = "error or NaN"  # NaN in the row at fault, and the exact value in all others
+    ERROR_OR_NAN = "error or NaN"  # NaN in the invalid row, and the exact value in all others
 
 
 @dataclass(frozen=True)
 class Generated:
-    """Inputs too large to list: the name of one of `inputs.GENERATORS`, and its arguments."""
+    """Inputs that are too large to list: the name of a function in `inputs.GENERATORS`, and its arguments."""
 
     generator: str
     arguments: tuple[float, ...] = ()
@@ -114,34 +114,35 @@ class Generated:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One call, what is computed of it and how that is judged.
+    """A call, the quantities to compute and the check of the results.
 
     Attributes
     ----------
     id, category : str
-        The id is unique and stable.
+        The id, which is unique and stable, and the category.
     why : str
-        What is special about the case, in a sentence.
+        A sentence that describes the case.
     inputs : tuple of NumPy arrays, or Generated
-        The arguments: logits and targets of ``cross_entropy``, say. Floats are rounded to the dtype tested.
+        The positional arguments, such as the logits and targets of ``cross_entropy``. Floating-point numbers are
+        rounded to the dtype under test.
     options : mapping
-        Options by the names xpent has for them; NumPy arrays are rounded, too.
+        The options, with xpent's names. NumPy arrays are rounded as well.
     function : str
         "cross_entropy", "linear_cross_entropy", "softmax", "log_softmax" or "logsumexp".
     needs : tuple of Capability
-        What an implementation must claim, beside the function, its options, the layout and the quantities.
+        The features that are required in addition to the function, its options, the layout and the quantities.
     due : Due
-        What must come of the call.
+        The expected outcome of the call.
     check : str
-        What is looked at: "answers", or another key of `checks.CHECKS`.
+        The check, a key of `checks.CHECKS`.
     quantities : tuple of str
-        What is computed: keys of `QUANTITIES`.
+        The quantities to compute, keys of `QUANTITIES`.
     dtypes : tuple of str
-        The floating-point dtypes in which it runs.
+        The floating-point dtypes in which the case runs.
     cotangent : NumPy array or number, optional
-        The cotangent; ones if None.
+        The cotangent of the value; ones if None.
     layout : str
-        How the arrays lie in memory: "C", "Fortran", "strided", "reversed" or "broadcast".
+        The memory layout of the arrays: "C", "Fortran", "strided", "reversed" or "broadcast".
     """
 
     id: str
@@ -160,14 +161,14 @@ class Case:
 
     @cached_property
     def arrays(self) -> tuple[Numbers, ...]:
-        """The inputs, made if they are generated."""
+        """The inputs, computed if they are generated."""
         if not isinstance(self.inputs, Generated):
             return self.inputs
         return GENERATORS[self.inputs.generator](*self.inputs.arguments)
 
     @property
     def requirements(self) -> tuple[Capability, ...]:
-        """All that an implementation must claim to be asked."""
+        """All features that an implementation must support to run the case."""
         needs = [*self.needs, *(Capability(name) for name in self.options if name != "reduction")]
         if "reduction" in self.options:
             needs.append(Capability(f"reduction={self.options['reduction']!r}"))
@@ -181,23 +182,23 @@ class Case:
         return "cross_entropy" in self.function
 
     def arrays_in(self, dtype: str) -> tuple[Numbers, ...]:
-        """The arguments, exact in the dtype."""
+        """The positional arguments, rounded to the dtype."""
         return tuple(rounded(array, dtype) for array in self.arrays)
 
     def options_in(self, dtype: str) -> dict[str, Any]:
-        """The options, exact in the dtype."""
+        """The options, rounded to the dtype."""
         return {k: rounded(v, dtype) if isinstance(v, np.ndarray) else v for k, v in self.options.items()}
 
     def tangent_in(self, dtype: str) -> Numbers:
-        """A direction for the first argument."""
+        """A tangent of the first argument, rounded to the dtype."""
         return rounded(np.rint(8 * np.random.default_rng(7).normal(size=self.arrays[0].shape)) / 8, dtype)
 
     def cotangent_in(self, dtype: str) -> Numbers | None:
-        """The cotangent, exact in the dtype; None stands for ones."""
+        """The cotangent, rounded to the dtype; None stands for ones."""
         return None if self.cotangent is None else rounded(np.asarray(self.cotangent, dtype=np.float64), dtype)
 
     def exact_dtype(self, dtype: str) -> str:
-        """The dtype whose exact values are those of this one: float64, if no number is rounded."""
+        """The dtype whose exact values apply: float64 if rounding to the dtype changes no input, else the dtype."""
         given = (*self.arrays, *(v for v in self.options.values() if isinstance(v, np.ndarray)))
         given += (self.tangent_in("float64"),) if {"forward mode", "second derivative"} & set(self.quantities) else ()
         given += () if self.cotangent is None else (np.asarray(self.cotangent),)

@@ -1,4 +1,4 @@
-"""Checks by name: each judges a trial, and says what it saw where that is not what must be."""
+"""The checks by name: each runs a trial and returns a verdict."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from xpent.conformance.expected import Expected, expected
 from xpent.conformance.libraries import Unsupported
 from xpent.conformance.trial import Raised, Trial
 
-# What can be wrong, worst first: a wrong answer that looks right is worse than one that stops.
+# The causes of failure, worst first: a wrong result is worse than an error, which cannot be overlooked.
 NON_FINITE = "NaN or infinity where the exact value is finite"
-FINITE = "a finite value where NaN or infinity is due"
+FINITE = "a finite value where NaN or infinity is expected"
 SHAPE = "wrong shape"
 NO_ERROR = "no error was raised"
 INACCURATE = "inaccurate"
 ERROR = "raises an error"
-TRAINING = "training takes another path"
-WRITTEN = "inputs are written to"
-BITS = "results differ from run to run or with the batch"
+TRAINING = "training differs from the reference"
+WRITTEN = "inputs are modified"
+BITS = "results differ between calls or depend on the batch"
 WARNING = "warnings from valid input"
 CAUSES = (NON_FINITE, FINITE, SHAPE, NO_ERROR, INACCURATE, ERROR, TRAINING, WRITTEN, BITS, WARNING)
 
 
 @dataclass
 class Verdict:
-    """What a check found: the largest errors in units of u by quantity, and what is wrong, if anything."""
+    """The result of a check: the largest error of each quantity, in units of u, and everything that is wrong."""
 
     errors: dict[str, float] = field(default_factory=dict)
-    share: float = 0.0  # the largest error, as a share of what is allowed
-    wrong: list[tuple[str, str]] = field(default_factory=list)  # one of CAUSES, and what was seen
-    left_out: dict[str, str] = field(default_factory=dict)  # quantities that are not claimed, with the reason
-    note: str = ""  # what else there is to say
+    share: float = 0.0  # the largest error, as a fraction of the allowed error
+    wrong: list[tuple[str, str]] = field(default_factory=list)  # one of CAUSES, and a description
+    left_out: dict[str, str] = field(default_factory=dict)  # quantities that are not supported, with the reason
+    note: str = ""  # further information for the report
 
     @property
     def worst_cause(self) -> str:
-        """The first of CAUSES that something is wrong for, or nothing."""
+        """The worst cause among `wrong`; empty if nothing is wrong."""
         return min((cause for cause, _ in self.wrong), key=CAUSES.index, default="")
 
 
 def answers(trial: Trial) -> Verdict:
-    """What is due comes: exact values within their bounds, or an error."""
+    """Values and derivatives are within their error bounds, or the call raises an error, as the case requires."""
     due = trial.case.due
     if due is not Due.VALUE and trial.control is not None and trial.control.reason_against() is None:
         trial.control.compute("value")
@@ -96,7 +96,7 @@ def _compare(verdict: Verdict, trial: Trial, quantity: str, answer: Numbers) -> 
 
 
 def _largest(errors: Numbers) -> float:
-    """The largest error; NaN, where NaN or infinity is not where it belongs, is infinitely far off."""
+    """The largest error; infinite if any is NaN, which marks a NaN or infinity that is missing or unexpected."""
     return float(np.max(np.nan_to_num(errors, nan=math.inf, posinf=math.inf), initial=0.0))
 
 
@@ -115,19 +115,19 @@ def _worst(
 
 
 def inputs_unchanged(trial: Trial) -> Verdict:
-    """No argument is written to, by the value or the gradient."""
+    """Computing the value and the gradient does not modify the arguments."""
     verdict = Verdict()
     with _left_out(verdict, "gradient"):
         trial.compute("value")
         trial.compute("gradient")
     for i, (array, values) in enumerate(zip(trial.arrays, trial.case.arrays_in(trial.dtype), strict=True)):
         if not np.array_equal(trial.library.to_numpy(array), values, equal_nan=values.dtype.kind == "f"):
-            verdict.wrong.append((WRITTEN, f"argument {i} was written to"))
+            verdict.wrong.append((WRITTEN, f"argument {i} was modified"))
     return verdict
 
 
 def no_warnings(trial: Trial) -> Verdict:
-    """No warning is issued."""
+    """Computing the value and the gradient issues no warning."""
     verdict = Verdict()
     trial.library.forget()
     with warnings.catch_warnings(record=True) as caught:
@@ -140,20 +140,20 @@ def no_warnings(trial: Trial) -> Verdict:
 
 
 def same_bits_repeated(trial: Trial) -> Verdict:
-    """The same call returns the same bits."""
-    return _same_bits(trial, [np.arange(len(trial.case.arrays[0]))] * 2, "when run again")
+    """Repeated calls return bit-identical results."""
+    return _same_bits(trial, [np.arange(len(trial.case.arrays[0]))] * 2, "when computed again")
 
 
 def same_bits_shuffled(trial: Trial) -> Verdict:
-    """Every row has the same bits when the rows come in another order."""
+    """The result of each row is bit-identical if the rows are shuffled."""
     order = np.random.default_rng(0).permutation(len(trial.case.arrays[0]))
-    return _same_bits(trial, [order], "in another order")
+    return _same_bits(trial, [order], "with shuffled rows")
 
 
 def same_bits_split(trial: Trial) -> Verdict:
-    """Every row has the same bits when the batch is split."""
+    """The result of each row is bit-identical if the batch is split."""
     rows = np.arange(len(trial.case.arrays[0]))
-    return _same_bits(trial, [part for size in (1, 3, 7) for part in (rows[:size], rows[size:])], "in another batch")
+    return _same_bits(trial, [part for size in (1, 3, 7) for part in (rows[:size], rows[size:])], "in a smaller batch")
 
 
 def _same_bits(trial: Trial, selections: list[Numbers], when: str) -> Verdict:
@@ -169,7 +169,8 @@ def _same_bits(trial: Trial, selections: list[Numbers], when: str) -> Verdict:
             if again.shape != once.shape:
                 wrong.add((SHAPE, f"{quantity} has the shape {again.shape} instead of {once.shape} {when}"))
             elif not np.array_equal(again, once, equal_nan=True):
-                wrong.add((BITS, f"{quantity} has other bits {when}, {int(np.sum(again != once))} of {once.size}"))
+                count_text = f"{int(np.sum(again != once))} of {once.size} entries differ"
+                wrong.add((BITS, f"{quantity} is not bit-identical {when}: {count_text}"))
     verdict.wrong = sorted(wrong)[:2]
     return verdict
 
@@ -183,9 +184,9 @@ def _left_out(verdict: Verdict, quantity: str) -> Iterator[None]:
 
 
 def training(trial: Trial) -> Verdict:
-    """Every loss of a training on handwritten digits is that of the textbook formula, and the accuracy is the same."""
+    """Training on handwritten digits has the same losses and accuracy as with the textbook formula."""
     if importlib.util.find_spec("sklearn") is None:
-        raise Unsupported("scikit-learn, which has the digits, is not installed")
+        raise Unsupported("scikit-learn, which provides the digits data set, is not installed")
     takes_reduction = trial.implementation.takes(trial.case.function, "reduction")
     options = {"reduction": "mean"} if takes_reduction else {}
 
@@ -193,7 +194,7 @@ def training(trial: Trial) -> Verdict:
         arrays = trial.library.asarray(logits, "float64"), trial.library.asarray(labels, "int64")
         value, gradient = trial.vjp(arrays, options, 0, None)
         if value.shape != () or gradient.shape != logits.shape:
-            raise Raised(f"the mean has the shape {value.shape}, its gradient {gradient.shape}")
+            raise Raised(f"the mean has the shape {value.shape} and its gradient {gradient.shape}")
         return float(value), gradient
 
     losses, accuracy = digits.descend(step)
@@ -201,7 +202,7 @@ def training(trial: Trial) -> Verdict:
     difference = np.nan_to_num(np.abs(np.asarray(losses) - right), nan=math.inf)
     error = float(np.max(difference)) / (EPSILON["float64"] / 2)
     verdict = Verdict({"loss": error}, error / digits.ALLOWED_UNITS)
-    verdict.note = f"final loss {losses[-1]:.12f} nats, {accuracy:.2%} of the images held out are recognised"
+    verdict.note = f"final loss {losses[-1]:.12f} nats, accuracy {accuracy:.2%} on the held-out images"
     if not error <= digits.ALLOWED_UNITS:
         text = f"a loss has an error of {error:.2g} u where {digits.ALLOWED_UNITS} u are allowed: {verdict.note}"
         verdict.wrong.append((TRAINING, text))

@@ -23,13 +23,13 @@ from xpent.conformance.suite import check, check_all
 
 
 def prepare(options: argparse.Namespace) -> Callable[[], int]:
-    """What runs the checks and prints a report; wrong options, or a target that cannot be imported, raise."""
+    """Return a function that runs the checks and prints a report. Raise if an option or the target is invalid."""
     if options.list:
         return _list
     dtypes = check_dtypes(options.dtype or DTYPES)
     cases = select(options.category, options.case)
     if options.html and not Path(options.html).parent.is_dir():
-        raise ValueError(f"--html {options.html}: there is no such directory")
+        raise ValueError(f"--html {options.html}: no such directory")
     implementation = _target(options)
     run = functools.partial(_ours, options)
     if implementation is not None:
@@ -63,27 +63,30 @@ def _report(options: argparse.Namespace, run: Callable[[terminal.ProgressLines],
 def _ours(
     options: argparse.Namespace, cases: Collection[Case], dtypes: Collection[str], progress: terminal.ProgressLines
 ) -> Report:
-    """Check xpent on every library that is installed, and the frameworks' own functions if that is asked for."""
+    """Check xpent on every installed library, and the frameworks' own functions with ``--builtins``."""
     known = [*OURS.values(), *(BUILTINS.values() if options.builtins else ())]
     is_whole = options.all or options.dtype or options.case or options.category
     tasks = [(case.id, dtype) for case in cases for dtype in case.dtypes if dtype in dtypes]
     one_dtype = {case.id: "float32" if "float32" in case.dtypes else case.dtypes[0] for case in cases}
     quick = [(case, dtype) for case, dtype in tasks if dtype == one_dtype[case]]
-    selection = {one: quick if "jax" in one.packages and not is_whole else tasks for one in known}
+    selection = {
+        implementation: quick if "jax" in implementation.packages and not is_whole else tasks
+        for implementation in known
+    }
     report = check_all(selection, progress.advance)
-    for one in known:
-        rest = len(tasks) - len(selection[one])
-        if rest and one.name in report.versions:
-            report.left_out[one.name] = f"{rest} checks in other dtypes than float32, which take long to compile"
+    for implementation in known:
+        rest = len(tasks) - len(selection[implementation])
+        if rest and implementation.name in report.versions:
+            report.left_out[implementation.name] = f"{rest} checks in dtypes other than float32, to save compile time"
     return report
 
 
 def _hints(options: argparse.Namespace, report: Report) -> list[str]:
-    """What else there is to ask for."""
-    hints = ["xpent check --html FILE: every case with its error, in a browser"]
-    hints += ["xpent check --all: all that was left out"] if report.left_out else []
-    hints += [] if options.builtins else ["xpent check --builtins: the frameworks' own functions, too"]
-    return [*hints, "xpent check module:function --library torch: a function of yours"]
+    """Further commands to suggest after the report."""
+    hints = ["xpent check --html FILE: write an HTML report with the errors of all cases"]
+    hints += ["xpent check --all: also run the omitted checks"] if report.left_out else []
+    hints += [] if options.builtins else ["xpent check --builtins: also check the frameworks' own functions"]
+    return [*hints, "xpent check module:function --library torch: check your own function"]
 
 
 def _check(
@@ -102,14 +105,14 @@ def _check(
 
 
 def _target(options: argparse.Namespace) -> Implementation | None:
-    """The user's own function, or None for xpent itself."""
+    """The function of the user, or None for xpent itself."""
     how: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     if options.target is None:
         given = [*how, *(["expected-failures"] if options.expected_failures else [])]
         if given:
-            raise ValueError(f"--{given[0]} describes TARGET, and there is none")
+            raise ValueError(f"--{given[0]} describes TARGET, but no TARGET was given")
         return None
     if options.builtins or options.all:
-        raise ValueError(f"--{'builtins' if options.builtins else 'all'} is for xpent itself, not for TARGET")
-    sys.path.insert(0, "")  # as `python -m` does, for the installed command
+        raise ValueError(f"--{'builtins' if options.builtins else 'all'} applies to xpent itself, not to a TARGET")
+    sys.path.insert(0, "")  # the installed command does not have the working directory in sys.path, unlike `python -m`
     return named(options.target, **how)

@@ -1,4 +1,4 @@
-"""Real data: softmax regression on the handwritten digits of scikit-learn, by plain gradient descent in float64."""
+"""Softmax regression on the handwritten digits of scikit-learn, by gradient descent in float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from xpent.conformance.dtypes import Numbers
 
 STEPS, RATE, CLASSES, TRAINING = 300, 0.4, 10, 1347
 
-# Descent on a convex loss at this rate does not amplify errors, so they add up: each step rounds sums over the images.
+# Gradient descent on a convex loss with this learning rate does not amplify errors, so the errors of all steps, each a
+# sum over the images, add up.
 ALLOWED_UNITS = STEPS * TRAINING
 
 Step = Callable[[Numbers, Numbers], tuple[float, Numbers]]  # from logits and labels to the mean loss and its gradient
@@ -28,7 +29,7 @@ def _images() -> tuple[Numbers, Numbers]:
 
 
 def descend(step: Step) -> tuple[list[float], float]:
-    """The losses of all steps from weights of zero, and the accuracy on the images held out."""
+    """Train from zero weights; return the losses of all steps and the accuracy on the held-out images."""
     images, labels = _images()
     x, y = images[:TRAINING], labels[:TRAINING]
     weight, bias, losses = np.zeros((x.shape[1], CLASSES)), np.zeros(CLASSES), []
@@ -42,7 +43,7 @@ def descend(step: Step) -> tuple[list[float], float]:
 
 @cache
 def reference() -> tuple[Numbers, float]:
-    """The same with p - y, the textbook's gradient."""
+    """The losses and the accuracy with the textbook gradient p - y."""
 
     def step(logits: Numbers, labels: Numbers) -> tuple[float, Numbers]:
         y = np.eye(CLASSES)[labels]

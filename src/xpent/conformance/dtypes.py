@@ -1,4 +1,4 @@
-"""Floating-point dtypes: their units, their ranges, and NumPy arrays of numbers that are exact in them."""
+"""Floating-point dtypes: machine epsilon, smallest numbers, and rounding of NumPy arrays to them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Numbers = NDArray[Any]
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 DTYPES = tuple(EPSILON)
 
-# Answers this close to 0 may be 0: the smallest subnormal number of float16, which no processor flushes, and of the
-# others the smallest normal one, with room for a factor that was flushed on the way.
+# Absolute errors up to these are allowed: the smallest subnormal number of float16, which processors do not flush to 0,
+# and 16 times the smallest normal number of the other dtypes, for results with a factor that was flushed to 0.
 SMALLEST = {"float64": 2.0**-1018, "float32": 2.0**-122, "float16": 2.0**-24, "bfloat16": 2.0**-122}
 
 
 def rounded(numbers: Any, dtype: str) -> Numbers:
-    """The nearest numbers of the dtype, held in float64; integers and booleans stay what they are."""
+    """Round floating-point numbers to a dtype, and return them as float64; leave integers and booleans unchanged."""
     values: Numbers = np.asarray(numbers)
     if values.dtype.kind != "f":
         return values

@@ -1,6 +1,6 @@
-"""What must come out of a case: exact values, and how far from them an answer may be.
+"""The expected results of a case: exact values and error bounds.
 
-What rows with masked classes, NaN or infinity, ignored rows and labels out of range must give is decided in `oracle`.
+`oracle` defines the results for rows with masked classes, NaN or infinity, for ignored rows and labels out of range.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _known: dict[tuple[Case, str, str, str | None], Expected] = {}
 
 @dataclass(frozen=True)
 class Expected:
-    """The exact answer; an error counts in units of u times the scale, and so many units are allowed."""
+    """Exact values. Errors are measured in units of ``u * scale``, and ``units`` of these are allowed."""
 
     exact: Numbers  # float64
-    rest: Numbers  # the rounding error of the float64 value
+    rest: Numbers  # the exact value minus ``exact``, its rounding to float64
     scale: Numbers
     units: Numbers
-    may_be_nan: Numbers | bool = False  # entries of fully masked rows, where other implementations may answer NaN
+    may_be_nan: Numbers | bool = False  # entries of fully masked rows, where NaN may be accepted
 
     @classmethod
     def of(cls, exact: Exact, scale: Exact, units: Numbers) -> Expected:
-        """Of exact numbers."""
+        """Round exact values to float64."""
         near = np.asarray(exact, dtype=np.float64)
         rest = np.where(np.isfinite(near), exact - oracle.exact(np.where(np.isfinite(near), near, 0.0)), 0)
         parts = (near, rest, scale, np.broadcast_to(units, near.shape))
         return cls(*(np.asarray(part, dtype=np.float64) for part in parts))
 
     def errors(self, answer: Numbers, dtype: str, *, accepts_nan: bool = False) -> tuple[Numbers, Numbers]:
-        """Errors in units of u, and as shares of what is allowed; NaN where NaN or infinity is not where it belongs."""
+        """Errors in units of u and relative to the allowed error; NaN if a NaN or infinity is unexpected or missing."""
         may_be_nan = np.isnan(self.exact) | (accepts_nan & np.asarray(self.may_be_nan))
         is_same = (answer == self.exact) | (np.isnan(answer) & may_be_nan)
         is_finite = np.isfinite(self.exact) & np.isfinite(answer)
@@ -52,17 +52,17 @@ class Expected:
             return units, units / self.allowed(dtype)
 
     def allowed(self, dtype: str) -> Numbers:
-        """How many units an error may have."""
+        """The allowed error, in units of u."""
         return np.minimum(self.units, most_units(dtype))
 
 
 def most_units(dtype: str) -> float:
-    """How many units any error may have at most: an eighth of the answer, as few digits as the dtype has."""
+    """The largest allowed error in any case: an eighth of the scale, in units of u."""
     return 0.125 / (EPSILON[dtype] / 2)
 
 
 def expected(case: Case, dtype: str, quantity: str, reduction: str | None) -> Expected:
-    """The answer to one quantity of a case; it is computed once."""
+    """The expected result for a quantity of a case; cached."""
     key = (case, case.exact_dtype(dtype), quantity, reduction)
     if key not in _known:
         with np.errstate(invalid="ignore"):
@@ -71,12 +71,12 @@ def expected(case: Case, dtype: str, quantity: str, reduction: str | None) -> Ex
 
 
 def remember(case: Case, dtype: str, quantity: str, reduction: str | None, answer: Expected) -> None:
-    """Take an answer that another process has computed, for a dtype that is `Case.exact_dtype` of itself."""
+    """Cache an expected result of another process, for a dtype that is `Case.exact_dtype` of itself."""
     _known[case, dtype, quantity, reduction] = answer
 
 
 class Layout:
-    """Between an array with its classes along some axes and rows of classes."""
+    """Converts between an array with classes along some axes and a matrix of rows."""
 
     def __init__(self, shape: tuple[int, ...], axis: Any) -> None:
         ndim = len(shape)
@@ -87,23 +87,23 @@ class Layout:
         self.last = tuple(range(len(self.batch), ndim))
 
     def rows(self, x: Numbers) -> Numbers:
-        """(N, C), whatever lies where."""
+        """Move the classes to the last axis and reshape to (N, C)."""
         return np.moveaxis(x, self.axes, self.last).reshape(math.prod(self.batch), math.prod(self.classes))
 
     def whole(self, rows: Numbers) -> Numbers:
-        """Back again."""
+        """Undo `rows`."""
         return np.moveaxis(rows.reshape(self.batch + self.classes), self.last, self.axes)
 
 
 def _spread(x: Numbers) -> Numbers:
-    """How far the lowest unmasked class of each row lies below the highest, (..., 1)."""
+    """The difference between the largest and the smallest unmasked logit of each row, of shape (..., 1)."""
     lowest = np.min(np.where(np.isfinite(x), x, np.inf), axis=-1, keepdims=True)
     highest = np.max(np.where(np.isfinite(x), x, -np.inf), axis=-1, keepdims=True)
     return np.asarray(np.where(np.isfinite(lowest), highest - lowest, 0.0))
 
 
 def _units(x: Numbers, targets: Numbers, options: dict[str, Any]) -> Numbers:
-    """The bound: 4 + |x_t - m| + max |x_j - m|, and as much for every further option that rounds."""
+    """The error bound 4 + |x_t - m| + max |x_j - m|, and 4 more for each option that adds a rounding error."""
     x = np.where(options.get("where", True), x, -np.inf)
     distance = _spread(x)
     if targets.ndim == 1 and not options.get("label_smoothing"):
@@ -116,14 +116,14 @@ def _units(x: Numbers, targets: Numbers, options: dict[str, Any]) -> Numbers:
 
 
 def _of_sum(units: Numbers) -> Numbers:
-    """A sum is as far off as its worst term, and loses a unit wherever its terms are added in pairs."""
+    """The error bound of a sum: the largest bound of its terms, plus log2 of their number for pairwise summation."""
     return np.asarray(np.max(units, initial=4.0) + math.log2(max(len(units), 1)))
 
 
 def _of_losses(
     losses: Exact, scale: Any, units: Numbers, is_masked: Numbers, batch: tuple[int, ...], reduction: str | None
 ) -> Expected:
-    """One number, or one for each row, of rows of which some are fully masked."""
+    """The reduced loss, or one for each row."""
     if reduction != "none":
         return replace(Expected.of(losses, scale, _of_sum(units)), may_be_nan=bool(np.any(is_masked)))
     parts = Expected.of(losses.reshape(batch), scale.reshape(batch), units.reshape(batch))
@@ -188,7 +188,7 @@ def _of_cross_entropy(case: Case, dtype: str, quantity: str, reduction: str | No
 
 
 def _of_linear(case: Case, dtype: str, quantity: str, reduction: str | None) -> Expected:
-    """Losses, or gradients with respect to features, weight or bias."""
+    """The loss, or its gradient with respect to the features, the weight or the bias."""
     (features, weight, targets), options = case.arrays_in(dtype), {**case.options_in(dtype), "reduction": reduction}
     bias, softcap = options.pop("bias", None), options.pop("softcap", None)
     batch, classes = features.shape[:-1], len(weight)
@@ -198,12 +198,12 @@ def _of_linear(case: Case, dtype: str, quantity: str, reduction: str | None) -> 
     logits, slope = oracle.linear(x, weight, bias, softcap)
     answer = oracle.CrossEntropy(logits, targets, cotangent=1.0 if g is None else g, **options)
     near = np.asarray(logits, dtype=np.float64)
-    # a capped logit is off by a few u of itself
+    # a capped logit has a relative error of a few u
     units = _units(near, targets, options) + (0 if softcap is None else 4 + 2 * np.max(abs(near)))
     if quantity == "value":
         return _of_losses(answer.loss, answer.loss_scale, units, oracle.is_fully_masked(near), batch, reduction)
     inner, scale = answer.gradient * slope, answer.gradient_scale * slope
-    x = np.where(np.any(scale != 0, axis=-1, keepdims=True), oracle.exact(x), 0)  # NaN in rows that are not counted
+    x = np.where(np.any(scale != 0, axis=-1, keepdims=True), oracle.exact(x), 0)  # inactive rows may contain NaN
     weight = oracle.exact(weight)
     if quantity == "gradient":
         inner, scale = (part.reshape(features.shape) for part in (inner @ weight, scale @ abs(weight)))
@@ -215,14 +215,14 @@ def _of_linear(case: Case, dtype: str, quantity: str, reduction: str | None) -> 
 
 
 def _of_softmax(case: Case, dtype: str, quantity: str) -> Expected:
-    """Of softmax, log_softmax or logsumexp."""
+    """The value or a derivative of softmax, log_softmax or logsumexp."""
     (x,), options, kind = case.arrays_in(dtype), case.options_in(dtype), QUANTITIES[quantity].kind
     layout = Layout(x.shape, options.get("axis", -1))
     x = layout.rows(np.where(options.get("where", True), x, -np.inf))
     v, g = oracle.exact(layout.rows(case.tangent_in(dtype))), case.cotangent_in(dtype)
     p, once, twice = oracle.softmax(x), 4 + _spread(x), 2 * (4 + 2 * _spread(x))
     total, is_sum, is_masked = oracle.row_sum, case.function == "logsumexp", oracle.is_fully_masked(x)
-    if is_sum and kind == "value":  # every library answers -inf
+    if is_sum and kind == "value":  # all libraries return -inf
         is_masked = np.zeros_like(is_masked)
     parts: Any
     if kind == "value":

@@ -25,7 +25,7 @@ SIGNS = {PASS: "✓", FAILS: "✗", ERROR: "!", EXPECTED: "~", UNSUPPORTED: "-"}
 
 
 def to_html(report: Report) -> str:
-    """A table of categories by implementations, and what is behind each of its cells."""
+    """Render a table of categories by implementations, and for each of its cells a table of the cases."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         units=units, share_in_words=share_in_words, standing=standing, summary=summary, cases=_cases, kind=_kind
@@ -43,12 +43,12 @@ def to_html(report: Report) -> str:
 
 
 def _kind(outcome: Outcome) -> str:
-    """What its colour and sign say."""
+    """The status that determines the colour and the sign of an outcome."""
     return standing([outcome])
 
 
 def _cases(outcomes: list[Outcome]) -> list[dict[str, Outcome]]:
-    """The outcomes of each case by dtype, surprises first and the worst first among them."""
+    """The outcomes of each case by dtype; cases with unexpected outcomes come first, the worst at the top."""
     cases = [{outcome.dtype: outcome for outcome in group} for _, group in groupby(outcomes, lambda o: o.case)]
 
     def worst(case: dict[str, Outcome]) -> tuple[int, int, float]:

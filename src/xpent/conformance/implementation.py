@@ -1,4 +1,4 @@
-"""An implementation: functions, the library whose arrays they take, and what they claim to do."""
+"""An implementation: functions, the library whose arrays they take, and the features they support."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from xpent.conformance.libraries import Argument, Arrays, Function, Library, Opt
 
 @dataclass(frozen=True, eq=False)
 class Implementation:
-    """What is to be checked.
+    """The functions to check, their array library and the features they support.
 
     Attributes
     ----------
     name : str
-        For the reader of a report.
+        The name in reports.
     library : Library
-        Whose arrays the functions take, and which differentiates them.
+        The library whose arrays the functions take, and which differentiates them.
     functions : mapping
-        Functions with the arguments that xpent's have, by xpent's names: ``cross_entropy``, ``linear_cross_entropy``,
-        ``softmax``, ``log_softmax``, ``logsumexp``; some of them.
+        Functions with the arguments of xpent's, by name: some of ``cross_entropy``, ``linear_cross_entropy``,
+        ``softmax``, ``log_softmax`` and ``logsumexp``.
     lacks : mapping
-        What it does not claim, with the reason. An option that a function has no parameter for is not claimed, either.
+        The features that are not supported, with the reasons. Options for which a function has no parameter need not
+        be listed.
     excludes : mapping
-        Categories of cases that are not run, with the reason.
+        The categories of cases that are not run, with the reasons.
     dtypes : tuple of str, optional
-        The floating-point dtypes it takes; all of its library's if None.
+        The supported floating-point dtypes; all dtypes of the library if None.
     derivatives : object, optional
-        Has ``vjp``, ``jvp`` and ``hvp`` as `Library` has, and may have ``lines``; the library itself if None.
+        An object with the methods ``vjp``, ``jvp`` and ``hvp`` of `Library`, and optionally ``lines``; the library
+        itself if None.
     source : mapping
-        Lines of Python that bind a function to its name, by name; they begin what reproduces a failure.
+        Python statements that import or define each function, by name, for the code that reproduces a failure.
     packages : tuple of str
-        The distributions it comes from, for a report; the library's if there are none.
+        The distribution packages whose versions are reported; that of the library if empty.
     masked_rows_are_nan : bool
-        Whether NaN is accepted for a fully masked row, too, which is what the textbook formula gives.
+        Whether NaN is also accepted for fully masked rows. It is the result of the textbook formula.
     """
 
     name: str
@@ -58,22 +60,22 @@ class Implementation:
         return ", ".join(f"{p} {version(p)}" for p in self.packages) or f"{self.library.name} {self.library.version}"
 
     def source_of(self, function: str) -> str:
-        """Lines of Python that bind a function to its name."""
+        """Python statements that import or define a function."""
         universal = f"from xpent.conformance import implementation\n{function} = implementation({self.name!r})"
         return self.source.get(function, f"{universal}.functions[{function!r}]")
 
     def claims(self, function: str) -> frozenset[Capability]:
-        """What a function claims to do."""
+        """The features that a function supports."""
         parameters = parameters_of(self.functions[function])
         missing = set() if parameters is None else {option for option in OPTIONS if option not in parameters}
-        if "reduction" in missing:  # what is computed then is the mean
+        if "reduction" in missing:  # then the function returns the mean
             missing |= {Capability.SUM, Capability.NONE, Capability.UNKNOWN_REDUCTION}
         return frozenset(Capability) - missing - self.lacks.keys()
 
     def reason_against(self, case: Case, dtype: str) -> str | None:
-        """Why a case cannot be run in a dtype, or None."""
+        """The reason why a case cannot be run in a dtype, or None if it can."""
         if dtype not in (self.dtypes or self.library.dtypes) or dtype not in self.library.dtypes:
-            return f"does not take {dtype}"
+            return f"does not support {dtype}"
         if case.function not in self.functions:
             return f"has no {case.function}"
         if case.category in self.excludes:
@@ -85,21 +87,21 @@ class Implementation:
         return None
 
     def reduction(self, function: str, *preferred: str) -> str | None:
-        """The first of the reductions that it claims."""
+        """The first of the preferred reductions that a function supports."""
         claims = self.claims(function)
         for reduction in preferred:
             if Capability(f"reduction={reduction!r}") in claims:
                 return reduction
-        raise Unsupported(f"claims none of the reductions {', '.join(preferred)}")
+        raise Unsupported(f"supports none of the reductions {', '.join(preferred)}")
 
     def takes(self, function: str, option: str) -> bool:
-        """Whether there is a parameter for an option."""
+        """Whether a function has a parameter for an option."""
         parameters = parameters_of(self.functions[function])
         return parameters is None or option in parameters
 
 
 def parameters_of(function: Function) -> frozenset[str] | None:
-    """Names of the parameters; None for any. Of a ``torch.nn.Module`` they are those of its ``forward``."""
+    """The names of the parameters (of ``forward`` for a ``torch.nn.Module``), or None if it takes any keyword."""
     forward = None if inspect.isroutine(function) else getattr(function, "forward", None)
     parameters = inspect.signature(forward or function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -108,7 +110,7 @@ def parameters_of(function: Function) -> frozenset[str] | None:
 
 
 class ValueAndGradient:
-    """Derivatives of an implementation that has a function for (value, gradient) of its loss."""
+    """Derivatives of a loss that comes with a function that returns (value, gradient)."""
 
     lines: Mapping[str, tuple[str, ...]] = {"vjp": ("print(value_and_grad({arrays}{options})[1])",)}
 
@@ -117,21 +119,21 @@ class ValueAndGradient:
 
     def vjp(
         self,
-        function: Function,  # noqa: ARG002 - its value comes with the gradient
+        function: Function,  # noqa: ARG002 - value_and_grad also returns its value
         arrays: Arrays,
         options: Options,
         argument: Argument,
         cotangent: Any,
     ) -> tuple[Any, Any]:
-        """Value and gradient."""
+        """Return the value and the gradient with respect to the logits."""
         if argument != 0 or cotangent is not None:
-            raise Unsupported("value_and_grad returns the gradient of the loss with respect to the logits only")
+            raise Unsupported("value_and_grad returns only the gradient of the loss with respect to the logits")
         return self.library.call(self.value_and_grad, arrays, options)  # type: ignore[no-any-return]
 
     def jvp(self, *_: Any) -> Any:
-        """None."""
+        """Raise `Unsupported`."""
         raise Unsupported("value_and_grad has no forward mode")
 
     def hvp(self, *_: Any) -> Any:
-        """None."""
+        """Raise `Unsupported`."""
         raise Unsupported("value_and_grad has no second derivative")

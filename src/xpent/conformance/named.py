@@ -1,4 +1,4 @@
-"""A function that is named, as on a command line, as an implementation."""
+"""Make an implementation of a function given by name, as on the command line."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def named(
     without: Collection[str] | None = None,
     prefix: str = "--",
 ) -> Implementation:
-    """Make an implementation of "module:function"; messages spell options with the prefix. None is left to `target`."""
+    """Make an implementation of "module:function". ``prefix`` is that of the options in error messages."""
     how: dict[str, Any] = {"library": library, "device": device, "signature": signature, "computes": computes}
     how = {name: value for name, value in how.items() if value is not None}
     if gradient is not None:
         how["value_and_grad"] = load(gradient)
-    how["lacks"] = dict.fromkeys(without or (), "is not claimed")
+    how["lacks"] = dict.fromkeys(without or (), "is excluded")
     make = functools.partial(target, load(path), name=path, **how)
     found = make()
     if library is None:
@@ -40,18 +40,18 @@ def named(
 
 
 def _check_library(found: Implementation, make: functools.partial[Implementation], option: str) -> None:
-    """Raise ValueError if the function takes no NumPy arrays, but those of another library that is installed."""
+    """Raise ValueError if the function fails with NumPy arrays but not with those of PyTorch or JAX."""
     error = _error_of_plain_call(found)
     if error is None:
         return
     for library in ("torch", "jax"):
         if importlib.util.find_spec(library) is not None and _error_of_plain_call(make(library=library)) is None:
-            raise ValueError(f"with NumPy arrays {found.name} {error}; with arrays of {library} it does not: "
+            raise ValueError(f"with NumPy arrays {found.name} {error}, but it takes arrays of {library}: "
                              f"add {option} {library}")  # fmt: skip
 
 
 def _error_of_plain_call(implementation: Implementation) -> str | None:
-    """What the plainest call raises, if anything."""
+    """The error that a call without options raises, or None."""
     (function,) = implementation.functions
     case = BY_ID[{"cross_entropy": "rows", "linear_cross_entropy": "linear-rows"}.get(function, function)]
     try:

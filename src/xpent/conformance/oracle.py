@@ -1,13 +1,13 @@
-"""Exact values: the textbook formulas, in 120 digits of mpmath, on rows with their classes last.
+"""Exact values: the textbook formulas in mpmath with 120 digits, for rows with classes on the last axis.
 
-Nothing here is stable or fast, and nothing is shared with the implementation it judges. Arrays are NumPy arrays of
-floating-point numbers going in, which are exact, and of mpf coming out. The digits are twice those of the smallest
-answer asked for, 1 - p of a class 100 nats ahead at an offset of 1e8, with room for differences beyond them.
+The formulas are neither stable nor fast, and share no code with the implementations that are checked. Inputs are NumPy
+arrays of floating-point numbers, which are taken as exact; results are arrays of mpf. The precision is twice that
+needed for the smallest result, 1 - p of a class with a margin of 100 at an offset of 1e8, and leaves room for finite
+differences.
 
-This is also where it is decided what must come of rows that the formulas leave open. Softmax of a fully masked row is
-0, and log_softmax and logsumexp are -inf. softmax, log_softmax, loss and gradients are NaN where a row holds NaN or
-+inf, and logsumexp is then NaN or +inf. `CrossEntropy` has the rules for masked targets, labels out of range and rows
-that are not counted.
+This module also defines the results that the formulas leave open. Softmax of a fully masked row is 0, and log_softmax
+and logsumexp are -inf. In a row with NaN or +inf, softmax, log_softmax, the loss and the gradients are NaN, and
+logsumexp is NaN or +inf. `CrossEntropy` documents masked targets, labels out of range and inactive rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _mpf = np.frompyfunc(functools.lru_cache(maxsize=100_000)(_context.mpf), 1, 1)
 
 
 def exact(x: Numbers) -> Exact:
-    """The same numbers as mpf."""
+    """Convert floating-point numbers to mpf."""
     if x.dtype == object:
         return x
     result: Exact = _mpf(np.asarray(x, dtype=np.float64).astype(object))
@@ -40,62 +40,62 @@ def exact(x: Numbers) -> Exact:
 
 
 def row_sum(x: Exact) -> Exact:
-    """Over the classes, (..., 1)."""
+    """The sum over the classes, of shape (..., 1)."""
     return np.asarray(np.sum(x, axis=-1, keepdims=True), dtype=object)
 
 
 def derivative_along(function: Callable[[Exact], Exact], x: Numbers, v: Numbers) -> Exact:
-    """The derivative along v by a central difference, whose error lies far beyond the digits asked for."""
+    """The derivative along v, by a central difference whose error is far below the precision needed."""
     step = exact(np.asarray(2.0**-130))
     above, below = (function(exact(x) + sign * step * exact(v)) for sign in (1, -1))
     return np.asarray((above - below) / (2 * step), dtype=object)
 
 
 def is_fully_masked(x: Numbers) -> NDArray[np.bool_]:
-    """Whether all classes of each row are masked, (..., 1)."""
+    """Whether all classes of each row are masked, of shape (..., 1)."""
     return np.asarray(np.all(x == -np.inf, axis=-1, keepdims=True))
 
 
 def _shifted(x: Exact) -> tuple[Exact, Exact, Exact]:
-    """The maximum of each row, 0 if it is fully masked, the exponentials of what lies below it, and their sum."""
+    """The maximum m of each row (0 if it is fully masked), exp(x - m), and its sum over the classes."""
     shift = np.where(is_fully_masked(x), _context.zero, np.max(x, axis=-1, keepdims=True))
     terms = _exp(x - shift)
     return shift, terms, row_sum(terms)
 
 
 def _log_sum(x: Numbers) -> Exact:
-    """log(sum(exp(x))), (..., 1); NaN where the largest logit is +inf."""
+    """log(sum(exp(x))) of shape (..., 1); NaN if the maximum is +inf."""
     shift, _, total = _shifted(exact(x))
     result: Exact = shift + _log(total)
     return result
 
 
 def logsumexp(x: Numbers) -> Exact:
-    """log(sum(exp(x))), (..., 1); -inf of a fully masked row, +inf where there is +inf and no NaN."""
+    """log(sum(exp(x))) of shape (..., 1); -inf for fully masked rows, +inf for rows with +inf and without NaN."""
     largest = np.max(exact(x), axis=-1, keepdims=True)
     return np.where(abs(largest) == _context.inf, largest, _log_sum(x))
 
 
 def softmax(x: Numbers) -> Exact:
-    """exp(x) / sum(exp(x)); 0 in a fully masked row."""
+    """exp(x) / sum(exp(x)); 0 for fully masked rows."""
     _, terms, total = _shifted(exact(x))
     result: Exact = terms / np.where(total == 0, _context.one, total)
     return result
 
 
 def log_softmax(x: Numbers) -> Exact:
-    """x - log(sum(exp(x))); -inf in a fully masked row."""
+    """x - log(sum(exp(x))); -inf for fully masked rows."""
     result: Exact = np.where(is_fully_masked(x), -_context.inf, exact(x) - _log_sum(x))
     return result
 
 
 class CrossEntropy:
-    """Cross-entropy -sum_j q_j w_j log p_j + z lse^2 of (N, C) logits and its gradients, all times a cotangent.
+    """Cross-entropy -sum_j q_j w_j log p_j + z lse^2 of (N, C) logits, and its gradients multiplied by a cotangent.
 
-    A row that holds NaN or +inf, or a label outside [0, C), is NaN, unless its weight is 0. Where the target is masked
-    the loss is +inf. In a fully masked row p is 0, and no class takes the share that label smoothing spreads.
-    A scale is the sum of the absolute values of the terms that are added up. Where all of a row's target is one class,
-    its gradient is one term: nothing can cancel.
+    The loss of a row with NaN, +inf or a label outside [0, C) is NaN, unless its weight is 0. If the target is masked,
+    the loss is +inf. In a fully masked row p is 0, and label smoothing adds nothing to any class.
+    The scale of a result is the sum of the absolute values of its terms. If the target of a row is a single class, each
+    entry of the gradient counts as one term, because it can be computed without cancellation.
     """
 
     def __init__(
@@ -148,20 +148,20 @@ class CrossEntropy:
         self.reduction = reduction
         self.cotangent = exact(np.broadcast_to(np.reshape(np.asarray(cotangent), (-1, 1)), (n, 1)))
         self.z = np.where(np.any(self.has_target, axis=-1, keepdims=True), _context.mpf(z_loss), zero)
-        self.slope = (one - eps) * (exact(np.ones(c)) if w is None else w)  # of q w in the targets
-        # The weights of distributions depend on them, and the mean divides by their sum.
+        self.slope = (one - eps) * (exact(np.ones(c)) if w is None else w)  # d(q w) / d(targets)
+        # With distributions, the sum of the weights by which the mean divides depends on the targets.
         is_quotient = w is not None and reduction == "mean" and normalizer is None and targets.ndim == 2
         self.share = s * w / denominator if is_quotient else None
 
     @functools.cached_property
     def _terms(self) -> tuple[Exact, Exact, Exact]:
-        """The shift of each row, the exponentials of what lies below it, and their sum, 1 of a fully masked row."""
+        """As `_shifted`, but with a sum of 1 for fully masked rows."""
         shift, terms, total = _shifted(self.x)
         return shift, terms, np.where(is_fully_masked(self.x), _context.one, total)
 
     @functools.cached_property
     def lse(self) -> Exact:
-        """log(sum(exp(x))); 0 of a fully masked row, whose loss is infinite whatever it is."""
+        """log(sum(exp(x))); 0 for fully masked rows, whose loss is infinite in any case."""
         shift, _, total = self._terms
         return np.asarray(shift + _log(total), dtype=object)
 
@@ -180,8 +180,8 @@ class CrossEntropy:
     def _reduced(self, losses: Exact) -> Exact:
         return np.asarray(losses[:, 0] if self.reduction == "none" else np.sum(losses), dtype=object)
 
-    def _surprise(self, q: Exact) -> Exact:
-        """q (lse - x), where 0 * inf is 0."""
+    def _weighted_log(self, q: Exact) -> Exact:
+        """-q log p = q (lse - x), where 0 * inf is 0."""
         result = np.full(self.x.shape, _context.zero, dtype=object)
         at = np.broadcast_to(q != _context.zero, self.x.shape)
         result[at] = np.broadcast_to(q, at.shape)[at] * (np.broadcast_to(self.lse, at.shape)[at] - self.x[at])
@@ -189,13 +189,14 @@ class CrossEntropy:
 
     @functools.cached_property
     def loss(self) -> Exact:
-        """Per row, or reduced."""
-        return self._reduced(self.factor * (row_sum(self._surprise(self.q)) + self.z * self.lse**2))
+        """The losses of the rows, or their sum or mean."""
+        return self._reduced(self.factor * (row_sum(self._weighted_log(self.q)) + self.z * self.lse**2))
 
     @functools.cached_property
     def loss_scale(self) -> Exact:
-        """The sum of the absolute values of its terms."""
-        return self._reduced(abs(self.factor) * (row_sum(abs(self._surprise(self.q))) + self.z * self.lse_scale**2))
+        """The scale of the loss."""
+        terms = row_sum(abs(self._weighted_log(self.q))) + self.z * self.lse_scale**2
+        return self._reduced(abs(self.factor) * terms)
 
     @functools.cached_property
     def _difference(self) -> Exact:
@@ -204,7 +205,7 @@ class CrossEntropy:
 
     @functools.cached_property
     def gradient(self) -> Exact:
-        """With respect to the logits."""
+        """The gradient with respect to the logits."""
         terms = self._difference
         if np.any(self.z):
             terms = terms + (2 * self.z * self.lse) * self.p
@@ -213,7 +214,7 @@ class CrossEntropy:
 
     @functools.cached_property
     def gradient_scale(self) -> Exact:
-        """Of each entry of the gradient."""
+        """The scale of each entry of the gradient."""
         is_one_term = np.sum(self.has_target, axis=-1, keepdims=True) <= 1
         terms = abs(self._difference)
         if not np.all(is_one_term):
@@ -225,27 +226,27 @@ class CrossEntropy:
 
     @functools.cached_property
     def gradient_of_targets(self) -> Exact:
-        """With respect to distributions."""
-        direct = self.factor * self._surprise(self.slope)
+        """The gradient with respect to targets that are distributions."""
+        direct = self.factor * self._weighted_log(self.slope)
         result: Exact = self.cotangent * (direct if self.share is None else direct - self.loss * self.share)
         return result
 
     @functools.cached_property
     def gradient_of_targets_scale(self) -> Exact:
-        """Of each entry of it."""
-        direct = abs(self.factor * self._surprise(self.slope))
+        """The scale of each entry of this gradient."""
+        direct = abs(self.factor * self._weighted_log(self.slope))
         result: Exact = abs(self.cotangent) * (direct if self.share is None else direct + abs(self.loss * self.share))
         return result
 
     @functools.cached_property
     def curvature(self) -> Exact:
-        """What the Hessian of log-sum-exp is multiplied with, of each row."""
+        """The factor of the Hessian of log-sum-exp, for each row."""
         result: Exact = abs(self.factor) * (row_sum(self.q) + 2 * self.z * (1 + self.lse_scale))
         return result
 
 
 def linear(features: Numbers, weight: Numbers, bias: Numbers | None, softcap: float | None) -> tuple[Exact, Exact]:
-    """Logits features weight^T + bias, capped to softcap tanh(logits / softcap), and the slope of the cap."""
+    """The logits softcap * tanh((features @ weight.T + bias) / softcap), and the derivative of the soft cap."""
     logits = exact(features) @ exact(weight).T
     if bias is not None:
         logits = logits + exact(bias)

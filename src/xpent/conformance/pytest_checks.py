@@ -1,4 +1,4 @@
-"""Checks as tests of pytest, one for each case and dtype: what the plugin makes, and a decorator."""
+"""Checks as pytest tests, one for each case and dtype, for the plugin and for a decorator."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xpent.conformance.runner import UNSUPPORTED, as_implementation, check_dtype
 
 @dataclass(frozen=True)
 class Check:
-    """A case in a dtype, which passes when called or raises AssertionError."""
+    """A check of a case in a dtype. A call runs it, and raises AssertionError if it fails."""
 
     implementation: Implementation
     case: Case
     dtype: str
-    expected: str | None  # the reason, where a failure is expected
+    expected: str | None  # the reason if a failure is expected
 
     @property
     def name(self) -> str:
@@ -28,7 +28,7 @@ class Check:
 
     @property
     def marks(self) -> list[Any]:
-        """What pytest must know of it."""
+        """The pytest marks of the check."""
         import pytest
 
         if self.expected is None:
@@ -36,7 +36,7 @@ class Check:
         return [pytest.mark.xfail(reason=self.expected, strict=True, raises=AssertionError)]
 
     def __call__(self) -> None:
-        """Run it."""
+        """Run the check."""
         import pytest
 
         __tracebackhide__ = True
@@ -54,7 +54,7 @@ def checks_of(
     cases: Collection[str],
     expected_failures: Mapping[str, str],
 ) -> list[Check]:
-    """The checks of all that is selected and claimed; names that do not exist raise ValueError."""
+    """The selected checks that the implementation supports. Unknown names raise ValueError."""
     selected = select(categories, cases)
     check_expected(expected_failures, implementation, selected)
     check_dtypes(dtypes)
@@ -76,14 +76,15 @@ def parametrize(
     expected_failures: Mapping[str, str] | None = None,
     **how: Any,
 ) -> Any:
-    """Make a test of pytest run what `check` runs, one case at a time.
+    """Parametrize a pytest test with the checks that `check` runs.
 
-    The test takes ``check`` and calls it; a case that is not claimed is not a test. Expected failures are strict.
+    The test has an argument ``check``, which it calls. Cases that the function does not support are omitted. Expected
+    failures are strict.
 
     Parameters
     ----------
     function, dtypes, categories, cases, expected_failures, **how : see `check`
-        What to run.
+        The function and the selection of checks.
 
     Returns
     -------

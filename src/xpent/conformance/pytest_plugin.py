@@ -1,4 +1,4 @@
-"""What pytest collects where ``--xpent`` names a function: one item for each case and dtype."""
+"""The pytest plugin for ``--xpent``: it collects one item for each case and dtype."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xpent.conformance.pytest_checks import Check, checks_of
 from xpent.conformance.runner import read_expected
 from xpent.conformance.target import nearest
 
-PREFIX = "xpent::"  # of the ids of tests
+PREFIX = "xpent::"  # prefix of the test ids
 
 
 class Plugin:
@@ -24,27 +24,27 @@ class Plugin:
     Parameters
     ----------
     root : Path
-        The root directory of pytest; modules are imported from it, too.
+        The root directory of pytest, which is added to ``sys.path``.
     folder : Path
-        What the path of the file of expected failures is relative to.
+        The directory to which the path of the file of expected failures is relative.
     options : mapping
-        What the command line or the configuration says, by the names of the options; empty where nothing is said.
+        The values from the command line or the configuration, by option name; empty if not given.
     names : sequence of str
-        Ids of the tests that are asked for, with or without their dtypes; all, if there are none.
+        The ids of the selected tests, with or without dtypes; empty for all.
     """
 
     def __init__(self, root: Path, folder: Path, options: Mapping[str, Any], names: Sequence[str]) -> None:
         sys.path.insert(0, str(root))
         try:
             self.checks = self._checks(folder, options, names)
-        except Exception as error:  # a module of the user's may raise anything when it is imported
+        except Exception as error:  # importing a module of the user may raise any exception
             text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             raise pytest.UsageError(f"--xpent {options['xpent']}: {text}") from error
 
     def _checks(self, folder: Path, options: Mapping[str, Any], names: Sequence[str]) -> list[Check]:
         file = options["xpent-expected-failures"]
-        about = {name: options[f"xpent-{name}"] or None for name in OPTIONS}
-        self.implementation = named(options["xpent"], **about, prefix="--xpent-")
+        description = {name: options[f"xpent-{name}"] or None for name in OPTIONS}
+        self.implementation = named(options["xpent"], **description, prefix="--xpent-")
         checks = checks_of(
             self.implementation,
             options["xpent-dtype"] or DTYPES,
@@ -52,14 +52,14 @@ class Plugin:
             options["xpent-case"],
             read_expected(folder / file) if file else {},
         )
-        asked = {name.removeprefix(PREFIX) for name in names}
+        selected = {name.removeprefix(PREFIX) for name in names}
         known = {"", *(check.case.id for check in checks), *(check.name for check in checks)}
-        for name in asked - known:
+        for name in selected - known:
             raise ValueError(f"there is no test {PREFIX}{name}{nearest(name, sorted(known))}")
-        return [check for check in checks if not asked or asked & {"", check.case.id, check.name}]
+        return [check for check in checks if not selected or selected & {"", check.case.id, check.name}]
 
     def pytest_report_header(self) -> str:
-        """What is checked."""
+        """Print the name and the versions of the checked function."""
         return f"xpent: {self.implementation.name} on {self.implementation.versions}"
 
     @pytest.hookimpl(wrapper=True)
@@ -74,20 +74,20 @@ class Plugin:
 
 
 class Checks(pytest.Collector):
-    """All checks of a function."""
+    """The checks of a function."""
 
     def __init__(self, *, checks: list[Check], **rest: Any) -> None:
         super().__init__(**rest)
         self.checks = checks
 
     def collect(self) -> Iterator[CheckItem]:
-        """An item for each."""
+        """Yield an item for each check."""
         for check in self.checks:
             yield CheckItem.from_parent(self, name=check.name, nodeid=f"{PREFIX}{check.name}", check=check)
 
 
 class CheckItem(pytest.Item):
-    """A check as a test."""
+    """A check as a pytest item."""
 
     def __init__(self, *, check: Check, **rest: Any) -> None:
         super().__init__(**rest)
@@ -96,15 +96,15 @@ class CheckItem(pytest.Item):
             self.add_marker(mark)
 
     def runtest(self) -> None:
-        """Run it."""
+        """Run the check."""
         self.check()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Of a check that fails the message alone, which says everything."""
+        """Show only the message of a failed check, without a traceback."""
         if isinstance(excinfo.value, AssertionError):
             return excinfo.getrepr(style="value")
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Where a report says that it is."""
+        """The location in reports."""
         return self.path / "xpent", None, self.name

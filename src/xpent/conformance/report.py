@@ -1,4 +1,4 @@
-"""A report: all outcomes, with what they were got on, as data and as JSON, and how it is put into words."""
+"""The report: all outcomes with versions, machine and date, as data, as JSON and summarized in words."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from functools import cached_property
 from xpent.conformance.checks import CAUSES
 from xpent.conformance.runner import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 
-EXPECTED = "expected"  # what stands beside the statuses of outcomes
-NOT_FAILED = "expected to fail, and did not"  # what stands beside the causes of failures
+EXPECTED = "expected"  # a further status, of failures that were expected
+NOT_FAILED = "expected to fail, but passes"  # a further cause
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Report:
     outcomes : list of Outcome
         One for every implementation, case and dtype.
     versions : dict
-        Of each implementation's library and whatever else it uses.
+        The packages that each implementation uses, with their versions.
     skipped : dict
-        What could not be checked, as it is not installed or has no device, with the reason.
+        The implementations that are not installed or have no device, with the reason.
     crashed : dict
-        Whose process ended before its last case, and how.
+        The implementations whose process ended before the last case, and the case at which it ended.
     left_out : dict
-        The dtypes that were not selected of an implementation, and why.
+        The implementations of which some checks were not selected, with a description of these.
     machine : str
-        Where it ran.
+        The machine on which the checks ran.
     date : str
-        When it ran, UTC.
+        The time of the report, in UTC.
     """
 
     outcomes: list[Outcome]
@@ -50,23 +50,23 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether something was run, and all outcomes are what was expected."""
+        """Whether at least one check was run and all outcomes are as expected."""
         is_run = any(outcome.status != UNSUPPORTED for outcome in self.outcomes)
         return is_run and not self.crashed and all(outcome.holds for outcome in self.outcomes)
 
     @property
     def implementations(self) -> list[str]:
-        """Their names, in order."""
+        """The names of the implementations, in order."""
         return list(dict.fromkeys(outcome.implementation for outcome in self.outcomes))
 
     @property
     def categories(self) -> list[str]:
-        """Their names, in order."""
+        """The names of the categories, in order."""
         return list(dict.fromkeys(outcome.category for outcome in self.outcomes))
 
     @property
     def surprises(self) -> list[Outcome]:
-        """Failures that were not expected, and expected ones that did not come, the worst first."""
+        """Unexpected failures, and passes where a failure was expected, worst first."""
         return sorted((outcome for outcome in self.outcomes if not outcome.holds), key=severity)
 
     @cached_property
@@ -93,18 +93,18 @@ class Report:
 
 
 def cause(outcome: Outcome) -> str:
-    """What kind of surprise it is."""
+    """The cause under which an unexpected outcome is listed."""
     return (outcome.cause or outcome.status) if outcome.is_wrong else NOT_FAILED
 
 
 def severity(outcome: Outcome) -> tuple[int, float]:
-    """A key that sorts the worst first: by cause, and then by the error as a share of what is allowed."""
+    """A sort key that puts the worst first: by cause, then by the error relative to the allowed error."""
     rank = CAUSES.index(outcome.cause) if outcome.cause in CAUSES else len(CAUSES)
     return (rank if outcome.is_wrong else len(CAUSES) + 1), -outcome.share
 
 
 def by_cause(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """Surprises grouped by their cause, the worst first."""
+    """Unexpected outcomes grouped by cause, worst first."""
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in sorted(outcomes, key=severity):
         groups[cause(outcome)].append(outcome)
@@ -112,7 +112,7 @@ def by_cause(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
 
 def standing(outcomes: Iterable[Outcome]) -> str:
-    """The worst status that is a surprise; else "expected", if any failure was; else "pass" or "unsupported"."""
+    """The worst unexpected status; otherwise "expected" if a failure was expected, "pass" or "unsupported"."""
     outcomes = list(outcomes)
     surprises = {outcome.status for outcome in outcomes if not outcome.holds}
     if surprises:
@@ -123,7 +123,7 @@ def standing(outcomes: Iterable[Outcome]) -> str:
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:
-    """How many fail, if any; else "ok", or "-" where nothing was run."""
+    """The number of failures if there are any, otherwise "ok", or "-" if nothing was run."""
     outcomes = list(outcomes)
     run = sum(outcome.status != UNSUPPORTED for outcome in outcomes)
     counts = Counter((outcome.is_wrong, outcome.holds) for outcome in outcomes)
@@ -134,7 +134,7 @@ def summary(outcomes: Iterable[Outcome]) -> str:
 
 
 def verdict(report: Report) -> str:
-    """All of it in a sentence."""
+    """The whole report in one sentence."""
     counts = Counter((o.is_wrong, o.holds) for o in report.outcomes if o.status != UNSUPPORTED)
     run, expected = counts.total(), counts[True, True]
     if not run and not report.crashed:
@@ -144,14 +144,14 @@ def verdict(report: Report) -> str:
         parts = [f"{run - expected} of {run} checks pass" if expected else all_of_them]
     else:
         parts = [f"{counts[True, False]} of {run} checks fail"] if counts[True, False] else []
-    parts += [f"{counts[False, False]} of {run} should fail and do not"] if counts[False, False] else []
+    parts += [f"{counts[False, False]} of {run} were expected to fail, but pass"] if counts[False, False] else []
     parts += [f"{expected} fail as expected"] if expected else []
     parts += [f"{name} crashed" for name in report.crashed]
     return f"{', '.join(parts)}."
 
 
 def not_claimed(report: Report, name: str) -> Counter[str]:
-    """Why checks were not run on an implementation, with their number, commonest first."""
+    """The reasons why checks of an implementation were not run, with their counts, most common first."""
     reasons: Counter[str] = Counter()
     for outcome in report.of(name):
         left_out = (f"{quantity}: {reason}" for quantity, reason in outcome.left_out.items())
@@ -160,19 +160,19 @@ def not_claimed(report: Report, name: str) -> Counter[str]:
 
 
 def share_in_words(share: float) -> str:
-    """An error as a share of what is allowed, as one reads it."""
+    """Format an error as a percentage or a multiple of the allowed error."""
     if share == float("inf"):
         return "NaN or infinity"
-    return f"{100 * share:.0f} % of allowed" if share < 10 else f"{share:.2g} x allowed"
+    return f"{100 * share:.0f}% of allowed" if share < 10 else f"{share:.2g} x allowed"
 
 
 def units(error: float) -> str:
-    """An error as one reads it."""
+    """Format an error in units of u."""
     return f"{error:.1f} u" if error < 1e4 else "NaN or inf" if error == float("inf") else f"{error:.1e} u"
 
 
 def _finite(value: object) -> object:
-    """Infinite errors as the word, which JSON can hold."""
+    """Replace infinite errors by the string "inf", because JSON has no infinity."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The few lines of Python that show a failure when pasted."""
+"""Python code that reproduces a failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xpent.conformance.case import QUANTITIES
 from xpent.conformance.dtypes import Numbers
 from xpent.conformance.trial import Trial
 
-FEW = 60  # numbers that are still readable
+FEW = 60  # arrays with more numbers are not printed
 NAMES = {
     "cross_entropy": ("logits", "targets"),
     "linear_cross_entropy": ("features", "weight", "targets"),
@@ -18,7 +18,7 @@ NAMES = {
 
 
 def reproduction(trial: Trial, message: str) -> str:
-    """Imports, arrays, and the calls whose answers are wrong; the message as a comment."""
+    """Write the imports, the arrays, the calls with wrong results, and the message as a comment."""
     case, library = trial.case, trial.library
     if case.check == "training":
         return ""

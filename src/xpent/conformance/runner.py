@@ -1,4 +1,4 @@
-"""The runner: what becomes of an implementation, a case and a dtype, one by one or all together."""
+"""The runner: run a case in a dtype on an implementation, or all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PASS, FAILS, UNSUPPORTED, ERROR = "pass", "fails", "unsupported", "error"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case in a dtype."""
+    """The outcome of a case in a dtype."""
 
     implementation: str
     dtype: str
@@ -33,13 +33,13 @@ class Outcome:
     category: str
     why: str
     status: str  # "pass", "fails", "unsupported" or "error"
-    message: str = ""  # what is wrong, why it is unsupported, or what else there is to say
-    cause: str = ""  # one of `checks.CAUSES`, the worst of what is wrong
-    errors: Mapping[str, float] = field(default_factory=dict)  # the largest of each quantity, in units of u
-    share: float = 0.0  # of what is allowed
-    left_out: Mapping[str, str] = field(default_factory=dict)  # quantities not claimed, with the reason
-    reproduction: str = ""  # Python that shows it when pasted
-    expected: str = ""  # the reason, where a failure was expected
+    message: str = ""  # what is wrong, why the case is unsupported, or further information
+    cause: str = ""  # one of `checks.CAUSES`; the worst if there are several
+    errors: Mapping[str, float] = field(default_factory=dict)  # the largest error of each quantity, in units of u
+    share: float = 0.0  # the largest error, as a fraction of the allowed error
+    left_out: Mapping[str, str] = field(default_factory=dict)  # quantities that are not supported, with the reason
+    reproduction: str = ""  # Python code that reproduces a failure
+    expected: str = ""  # the reason if a failure was expected
 
     @property
     def name(self) -> str:
@@ -53,38 +53,39 @@ class Outcome:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it fails or raises."""
+        """Whether the check fails or raises an error."""
         return self.status in (FAILS, ERROR)
 
     @property
     def holds(self) -> bool:
-        """Whether it is what was expected: right, unless a failure was; an unsupported case says nothing."""
+        """Whether the outcome is as expected: a pass, an expected failure, or an unsupported case."""
         return self.status == UNSUPPORTED or self.is_wrong == bool(self.expected)
 
 
 def select(categories: Collection[str] = (), cases: Collection[str] = ()) -> tuple[Case, ...]:
-    """The cases of these categories and ids; all, where none are given."""
+    """The cases with these categories and ids; all cases by default."""
     check_known("category", categories, CATEGORIES)
     check_known("case", cases, BY_ID)
     selected = [c for c in ALL if (not categories or c.category in categories) and (not cases or c.id in cases)]
     if not selected:
-        raise ValueError(f"none of the cases {', '.join(cases)} is of the categories {', '.join(categories)}")
+        raise ValueError(f"none of the cases {', '.join(cases)} is in the categories {', '.join(categories)}")
     return tuple(selected)
 
 
 def check_known(kind: str, names: Collection[str], known: Collection[str]) -> None:
-    """Raise ValueError if a name is not known, with those that are nearest to it."""
+    """Raise ValueError if a name is unknown. The message suggests similar names."""
     for name in names:
         if name not in known:
             raise ValueError(f"there is no {kind} {name!r}{nearest(name, list(known))}")
 
 
 def read_expected(file: Path) -> dict[str, str]:
-    """Reasons by case, or by case and dtype, from a TOML file of lines ``"case[dtype]" = "reason"``."""
+    """Read a TOML file of lines ``"case[dtype]" = "reason"``, and return the reasons by name."""
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f'{file}: {error}; each line is "case[dtype]" = "reason", both in quotes') from error
+        form = '"case[dtype]" = "reason"'
+        raise ValueError(f"{file}: {error}; each line must have the form {form}, with quotes") from error
     for name, reason in table.items():
         if not isinstance(reason, str):
             raise ValueError(f"{file}: the reason of {name!r} must be a string, got {reason!r}")
@@ -94,7 +95,7 @@ def read_expected(file: Path) -> dict[str, str]:
 def check_expected(
     expected_failures: Mapping[str, str], implementation: Implementation, cases: tuple[Case, ...]
 ) -> None:
-    """Raise ValueError unless every expected failure names a case, or case and dtype, has a reason and can come."""
+    """Raise ValueError unless each expected failure names a case that is run, or a case and dtype, and has a reason."""
     dtypes: dict[str, tuple[str, ...]] = {case.id: case.dtypes for case in ALL}
     dtypes |= {f"{case.id}[{dtype}]": (dtype,) for case in ALL for dtype in case.dtypes}
     for name, reason in expected_failures.items():
@@ -105,7 +106,7 @@ def check_expected(
             raise ValueError(f"expected_failures: {name!r} needs a reason")
         case = BY_ID[name.partition("[")[0]]
         if case in cases and all(implementation.reason_against(case, dtype) for dtype in dtypes[name]):
-            raise ValueError(f"expected_failures: {name!r} is not claimed, so it is not run")
+            raise ValueError(f"expected_failures: {name!r} is not run, because it is not supported")
 
 
 def judge(
@@ -148,7 +149,7 @@ def sweep(
     dtypes: Collection[str],
     expected_failures: Mapping[str, str] | None = None,
 ) -> Iterator[Outcome]:
-    """Run all cases in all of these dtypes."""
+    """Run cases in each of the given dtypes that they have."""
     for case in cases:
         for dtype in case.dtypes:
             if dtype in dtypes:
@@ -156,7 +157,7 @@ def sweep(
 
 
 def as_implementation(function: Callable[..., Any] | Implementation, how: dict[str, Any]) -> Implementation:
-    """An implementation as it is, or made of a function by `target`."""
+    """Return an implementation unchanged; make one of a function with `target`."""
     if not isinstance(function, Implementation):
         return target(function, **how)
     if how:
@@ -165,6 +166,6 @@ def as_implementation(function: Callable[..., Any] | Implementation, how: dict[s
 
 
 def check_dtypes(dtypes: Collection[str]) -> Collection[str]:
-    """The same dtypes, if all exist."""
+    """Return the dtypes; raise ValueError if one is unknown."""
     check_known("dtype", dtypes, DTYPES)
     return dtypes

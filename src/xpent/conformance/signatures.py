@@ -1,4 +1,4 @@
-"""Signatures: what turns a loss of another library's shape into one with xpent's arguments."""
+"""Adapters that turn a loss with the signature of another library into one with xpent's arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpent.conformance.libraries import Function, Unsupported
 
 
 class Adapted:
-    """A loss with xpent's arguments, made of one with others; its signature has these options, or any if None."""
+    """A loss with xpent's arguments that calls another one; ``options`` are its keywords, or None for any."""
 
     def __init__(self, call: Function, options: Iterable[str] | None) -> None:
         self.call = call
@@ -24,12 +24,12 @@ class Adapted:
         self.__signature__ = inspect.Signature(parameters)
 
     def __call__(self, *arrays: Any, **options: Any) -> Any:
-        """The value."""
+        """Call the loss."""
         return self.call(*arrays, **options)
 
 
 def xpent(function: Function) -> Function:
-    """``function(logits, targets, *, axis=-1, class_weight=None, ...)``, as it is."""
+    """``function(logits, targets, *, axis=-1, class_weight=None, ...)``, unchanged."""
     return Adapted(function, parameters_of(function))
 
 
@@ -49,18 +49,18 @@ def torch(function: Function) -> Function:
 
 
 def optax(function: Function) -> Function:
-    """``function(logits, labels, axis=-1, where=None)``, which returns the losses of the rows."""
+    """``function(logits, labels, axis=-1, where=None)``, which returns one loss per row."""
 
     def cross_entropy(logits: Any, targets: Any, *, reduction: str, **options: Any) -> Any:
         if reduction != "none":
-            raise Unsupported("returns the losses of the rows")
+            raise Unsupported("returns one loss per row")
         return function(logits, targets, **options)
 
     return Adapted(cross_entropy, (*_taken(function, {"axis": "axis", "where": "where"}), "reduction"))
 
 
 def _taken(function: Function, names: Mapping[str, str]) -> tuple[str, ...]:
-    """The options of a function, of those with these names in its own signature."""
+    """The options for which a function has a parameter; ``names`` maps options to its parameter names."""
     parameters = parameters_of(function)
     return tuple(name for name, own in names.items() if parameters is None or own in parameters)
 
@@ -68,18 +68,18 @@ def _taken(function: Function, names: Mapping[str, str]) -> tuple[str, ...]:
 SIGNATURES: dict[str, Function] = {"xpent": xpent, "torch": torch, "optax": optax}
 
 
-# What a loss of such a signature means differently, or not at all.
+# Features that a loss with such a signature defines differently or does not have.
 LACKS: dict[str, dict[Capability, str]] = {
     "xpent": {},
     "torch": {
-        Capability.SEVERAL_CLASS_AXES: "has one axis of classes",
-        Capability.INTEGER_LOGITS: "takes floating-point logits",
+        Capability.SEVERAL_CLASS_AXES: "supports one class axis",
+        Capability.INTEGER_LOGITS: "requires floating-point logits",
         Capability.NO_DEFAULT_IGNORE_INDEX: "ignores -100 by default",
-        Capability.SMOOTHING_OF_UNMASKED: "spreads smoothing over all classes",
+        Capability.SMOOTHING_OF_UNMASKED: "smooths over all classes, including masked ones",
     },
     "optax": {
-        Capability.MEAN: "returns the losses of the rows",
-        Capability.SUM: "returns the losses of the rows",
-        Capability.INTEGER_LOGITS: "takes floating-point logits",
+        Capability.MEAN: "returns one loss per row",
+        Capability.SUM: "returns one loss per row",
+        Capability.INTEGER_LOGITS: "requires floating-point logits",
     },
 }

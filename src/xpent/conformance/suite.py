@@ -1,4 +1,4 @@
-"""Checks of whole implementations: a function of the user's in this process, those that come with xpent in several."""
+"""Check whole implementations: a function of the user in this process, the known implementations in several."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xpent.conformance.libraries import Unsupported
 from xpent.conformance.report import Report
 from xpent.conformance.runner import Outcome, as_implementation, check_dtypes, check_expected, select, sweep
 
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, out of how much
+Progress = Callable[[str, int, int], None]  # called with a name, the number of finished checks and their total
 Task = tuple[str, str]  # the id of a case, and a dtype
 Job = tuple[Known, Task]
 Answers = dict[tuple[str, str, str, str | None], Expected]  # by id, dtype, quantity and reduction
@@ -43,16 +43,16 @@ def check(
     Parameters
     ----------
     function : function or Implementation
-        What is to be checked.
+        The implementation to check.
     dtypes, categories, cases : collections of str
-        What to run; everything by default.
+        The selection of checks; all by default.
     expected_failures : mapping, optional
-        Reasons by case, or by case and dtype: ``{"margin-20": "...", "label-C[float32]": "..."}``. One that does not
-        fail, in each dtype it covers, is a surprise, as a failure that is not expected is. To raise is to fail.
+        The reasons by case, or by case and dtype: ``{"margin-20": "...", "label-C[float32]": "..."}``. A check that is
+        expected to fail must fail, in every dtype of its case if none is named. A call that raises an error fails.
     progress : function, optional
-        Called with every outcome as it comes.
+        Called with each outcome.
     **how
-        What `target` takes, if ``function`` is a function: ``library``, ``signature``, ``value_and_grad``, ...
+        Further arguments of `target` if ``function`` is a function: ``library``, ``signature``, ...
 
     Returns
     -------
@@ -61,7 +61,7 @@ def check(
     Raises
     ------
     ValueError
-        If a dtype, category or case does not exist.
+        If a dtype, category, case or expected failure does not exist.
 
     Examples
     --------
@@ -88,10 +88,11 @@ def check(
 
 
 def check_all(selection: Mapping[Known, Collection[Task]], progress: Progress) -> Report:
-    """Check implementations in several processes at once, as many as there are CPUs.
+    """Check implementations in parallel, with one process for each CPU.
 
-    No process runs two implementations unless these compile the same functions: Keras has one backend in a process, and
-    a crash ends only the process it happens in. Exact values are computed once for all.
+    Each implementation runs in its own process, because Keras supports one backend per process and a crash then affects
+    only one implementation. Implementations that compile the same functions share processes. Exact values are computed
+    once.
     """
     count, report = os.cpu_count() or 1, Report([])
     answers = _exact_answers({task for tasks in selection.values() for task in tasks}, count, progress)
@@ -99,7 +100,7 @@ def check_all(selection: Mapping[Known, Collection[Task]], progress: Progress) -
     done: Counter[str] = Counter()
     while waiting or running:
         while waiting and len(running) < count:
-            worker = waiting.pop()  # the last ones take longest
+            worker = waiting.pop()  # the slowest implementations come last and are started first
             worker.start(answers)
             running[worker.next()] = worker
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -112,7 +113,7 @@ def check_all(selection: Mapping[Known, Collection[Task]], progress: Progress) -
                 worker.drop(known)
             except BrokenProcessPool:
                 for name in worker.names:
-                    report.crashed[name] = f"its process ended at {case}[{dtype}] of {known.name}"
+                    report.crashed[name] = f"the process exited in {case}[{dtype}] of {known.name}"
                 worker.jobs.clear()
             else:
                 report.outcomes.append(outcome)
@@ -129,7 +130,7 @@ def check_all(selection: Mapping[Known, Collection[Task]], progress: Progress) -
 
 
 class _Worker:
-    """A process, and what it has to do: an implementation, a case and a dtype at a time."""
+    """A process and its queue of jobs; a job is a case in a dtype of an implementation."""
 
     pool: ProcessPoolExecutor
     current: Job
@@ -139,23 +140,23 @@ class _Worker:
         self.names = list(dict.fromkeys(known.name for known, _ in jobs))
 
     def start(self, answers: Answers) -> None:
-        """Start the process, with the exact answers."""
+        """Start the process and send it the exact values."""
         self.pool = _processes(1, _receive, answers)
 
     def next(self) -> Future[tuple[str, Outcome]]:
-        """Start on the next job."""
+        """Submit the next job."""
         self.current = self.jobs.pop()
         return self.pool.submit(_work, *self.current)
 
     def drop(self, known: Known) -> None:
-        """Leave out what is left of an implementation."""
+        """Remove the remaining jobs of an implementation."""
         self.jobs = [job for job in self.jobs if job[0] != known]
 
 
 def _workers(selection: Mapping[Known, Collection[Task]]) -> list[_Worker]:
-    """One for each implementation; those that compile the same functions share as many, each with a part of the cases.
+    """One worker for each implementation. Those that compile the same functions share as many workers by cases.
 
-    Of every case in a part, all of them are run one after another, so that what they have in common is compiled once.
+    Such a worker runs its share of the cases on all of these implementations, so that each function is compiled once.
     """
     groups: dict[str, dict[Known, Collection[Task]]] = {}
     for known, tasks in selection.items():
@@ -170,12 +171,12 @@ def _workers(selection: Mapping[Known, Collection[Task]]) -> list[_Worker]:
 
 
 def _processes(count: int, *start: Any) -> ProcessPoolExecutor:
-    """Fresh processes: forked ones would share locks with the threads of this one."""
+    """Spawned processes, because forked ones would inherit locks held by threads of this process."""
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), start[0] if start else None, start[1:])
 
 
 def _receive(answers: Answers) -> None:
-    """Remember exact answers that another process has computed."""
+    """Store exact values that were computed in another process."""
     for (case, dtype, quantity, reduction), answer in answers.items():
         remember(BY_ID[case], dtype, quantity, reduction, answer)
 
@@ -192,7 +193,7 @@ def _made(known: Known) -> Implementation:
 
 
 def _exact_answers(tasks: Collection[Task], count: int, progress: Progress) -> Answers:
-    """The exact answers, the longest first, so that all processes end together."""
+    """Compute the exact values, the largest cases first, to balance the load."""
     sizes = {case.id: sum(array.size for array in case.arrays) for case in ALL}
     questions = {(case, BY_ID[case].exact_dtype(dtype)) for case, dtype in tasks}
     longest_first = sorted(questions, key=lambda question: -sizes[question[0]])

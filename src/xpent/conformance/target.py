@@ -1,4 +1,4 @@
-"""A function of the user's own, as an implementation."""
+"""Make an implementation of a function of the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpent.conformance.case import Capability
 from xpent.conformance.cases import CATEGORIES
 from xpent.conformance.implementation import Implementation, ValueAndGradient
 
-CATEGORY = "category "  # before the name of a category that is not claimed
+CATEGORY = "category "  # prefix of the name of a category in ``lacks``
 
 
 def target(
@@ -28,31 +28,32 @@ def target(
     lacks: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> Implementation:
-    """Make an implementation of one function.
+    """Make an implementation of a function.
 
     Parameters
     ----------
     function : function
-        What is to be checked: a function, or an instance of ``torch.nn.Module``. It claims the options that it, or its
-        ``forward``, has parameters for, and everything that is no option, see ``lacks``.
+        The function to check, or an instance of ``torch.nn.Module``. It is called only with the options for which it
+        or its ``forward`` has parameters. Other features are assumed to be supported, see ``lacks``.
     library : str
-        Whose arrays it takes and which differentiates it: "numpy", "torch", "jax" or the import name of another
-        namespace of the array API standard. JAX runs it under ``jit``, with 64-bit types enabled while a case runs.
+        The library whose arrays the function takes and which differentiates it: "numpy", "torch", "jax" or the import
+        name of another array API namespace. JAX functions run under ``jit``, with 64-bit types enabled.
     device : str
-        As the library names it.
+        The device, in the notation of the library.
     signature : {"xpent", "torch", "optax"}
-        How it is called: ``cross_entropy(logits, targets, *, axis=-1, class_weight=None, ...)`` with any of xpent's
-        options; as `torch.nn.functional.cross_entropy`; as `optax.losses.softmax_cross_entropy_with_integer_labels`.
+        The calling convention: that of xpent, ``cross_entropy(logits, targets, *, axis=-1, class_weight=None, ...)``
+        with any of its options; of `torch.nn.functional.cross_entropy`; or of
+        `optax.losses.softmax_cross_entropy_with_integer_labels`.
     computes : str
-        "cross_entropy", "linear_cross_entropy", "softmax", "log_softmax" or "logsumexp".
+        The mathematical function: "cross_entropy", "linear_cross_entropy", "softmax", "log_softmax" or "logsumexp".
     value_and_grad : function, optional
-        Takes what ``function`` takes, returns its value and the gradient of its sum with respect to the logits; for
-        libraries without autodiff.
+        A function with the same arguments that returns the value and the gradient of its sum with respect to the
+        logits; for libraries without autodiff.
     lacks : mapping, optional
-        What is not claimed, with the reason: "distributions", "second derivative" or another value of
+        The features that are not supported, with the reasons: "distributions", "second derivative" or another value of
         `case.Capability`, or "category ignored rows" for all cases of a category.
     name : str, optional
-        For the report.
+        The name in the report.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def target(
     TypeError
         If the function is a class.
     ValueError
-        If there is no such signature, function to compute, capability, category or device.
+        If the signature, the function to compute, a capability, a category or the device is unknown.
     Unsupported
         If the library is not installed.
 
@@ -78,19 +79,19 @@ def target(
     True
     """
     if inspect.isclass(function):
-        raise TypeError(f"{function.__qualname__} is a class; give a function, or an instance that is called like one")
+        raise TypeError(f"{function.__qualname__} is a class; pass a function or a callable instance")
     if signature not in signatures.SIGNATURES:
         raise ValueError(f"signature must be one of {', '.join(signatures.SIGNATURES)}, got {signature!r}")
     known = ("cross_entropy", "linear_cross_entropy", "softmax", "log_softmax", "logsumexp")
     if computes not in known:
         raise ValueError(f"computes must be one of {', '.join(known)}, got {computes!r}")
     if signature != "xpent" and computes != "cross_entropy":
-        raise ValueError(f"signature {signature!r} is that of a cross_entropy, not of {computes}")
+        raise ValueError(f"signature {signature!r} requires computes='cross_entropy', got {computes!r}")
     lacking, excluded = _not_claimed(lacks or {})
     adapt = signatures.SIGNATURES[signature]
     on = libraries.library(library, device)
     if library != "numpy":
-        lacking = {Capability.BATCH_INVARIANCE: f"{library} may sum in any order", **lacking}
+        lacking = {Capability.BATCH_INVARIANCE: f"{library} does not guarantee the order of summation", **lacking}
     lines = _source(computes, function, signature)
     if value_and_grad is not None:
         lines += _source("value_and_grad", value_and_grad, signature)
@@ -106,17 +107,17 @@ def target(
 
 
 def _not_claimed(lacks: Mapping[str, str]) -> tuple[dict[Capability, str], dict[str, str]]:
-    """What is not claimed: capabilities and categories, with their reasons."""
+    """The capabilities and the categories that are not supported, with the reasons."""
     known = [*map(str, Capability), *(CATEGORY + category for category in CATEGORIES)]
     for name in lacks:
         if name not in known:
-            raise ValueError(f"there is nothing named {name!r} to be without{nearest(name, known)}")
+            raise ValueError(f"there is no capability {name!r}{nearest(name, known)}")
     categories = {name.removeprefix(CATEGORY): why for name, why in lacks.items() if name.startswith(CATEGORY)}
     return {Capability(name): why for name, why in lacks.items() if not name.startswith(CATEGORY)}, categories
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint at the known names that are nearest to a mistyped one, or all of them if they are few."""
+    """Suggest known names that are similar to a mistyped one, or all of them if they are few."""
     if len(known) <= 5:
         return f"; there are {', '.join(known)}"
     matches = get_close_matches(name, known, n=3, cutoff=0.5)
@@ -125,17 +126,17 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def load(path: str) -> Callable[..., Any]:
-    """The function that "module:function" names."""
+    """Import a function by its name "module:function"."""
     module, colon, name = path.partition(":")
     if not (module and colon and name):
-        raise ValueError(f"a target is module:function, got {path!r}")
+        raise ValueError(f"a target must have the form module:function, got {path!r}")
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
     if inspect.isclass(found):
-        raise TypeError(f"{path} is a class; name a function, or an instance that is called like one")
+        raise TypeError(f"{path} is a class; name a function or a callable instance")
     if not callable(found):
-        raise TypeError(f"{path} is not a function but {found!r}")
+        raise TypeError(f"{path} must be a function, got {found!r}")
     return found  # type: ignore[no-any-return]
 
 
@@ -143,7 +144,7 @@ def _source(name: str, function: Callable[..., Any], signature: str) -> list[str
     module, own_name = getattr(function, "__module__", "__main__"), getattr(function, "__name__", "function")
     lines = [f"from {module} import {own_name}" + (f" as {name}" if own_name != name else "")]
     if getattr(sys.modules.get(module), own_name, None) is not function:
-        lines = [f"# {name} is the function that was checked, {function!r}"]
+        lines = [f"# {name} is the checked function {function!r}"]
     if signature != "xpent":
         lines += ["from xpent.conformance import signatures", f"{name} = signatures.{signature}({name})"]
     return lines

@@ -14,19 +14,19 @@ from rich.text import Text
 from xpent.conformance.report import EXPECTED, Report, by_cause, not_claimed, share_in_words, standing, summary, verdict
 from xpent.conformance.runner import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 
-FEW = 3  # surprises told in full, and reasons told of an implementation beside others
+FEW = 3  # up to so many unexpected outcomes are printed in full, and up to so many reasons per implementation
 STYLES = {PASS: "green", FAILS: "red", ERROR: "red", EXPECTED: "yellow", UNSUPPORTED: "dim"}
-LEGEND = "A check is a case in one dtype; it compares with exact values. A dash: nothing there is claimed."
+LEGEND = "A check compares one case in one dtype with exact values. A dash means that no case is supported."
 
 
 class ProgressLines:
-    """How far each implementation is: bars on a terminal, else a line at every quarter, on standard error."""
+    """Progress of each implementation on standard error: bars in a terminal, otherwise one line per quarter."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         columns = (TextColumn("{task.description:32}", markup=False), BarColumn(), MofNCompleteColumn())
         self.bars = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
-        self.tasks: dict[str, tuple[int, int]] = {}  # the bar of a name, and the quarters that are done
+        self.tasks: dict[str, tuple[int, int]] = {}  # by name: the id of its bar, and the number of finished quarters
 
     def __enter__(self) -> ProgressLines:
         if self.console.is_terminal:
@@ -38,42 +38,42 @@ class ProgressLines:
             self.bars.stop()
 
     def advance(self, name: str, done: int, total: int) -> None:
-        """Say that so much is done of a name."""
+        """Set the progress of ``name``."""
         if name not in self.tasks:
             self.tasks[name] = int(self.bars.add_task(name)), 0
-        task, told = self.tasks[name]
+        task, printed = self.tasks[name]
         quarters = 4 * done // total
         self.tasks[name] = task, quarters
         if self.console.is_terminal:
             self.bars.update(task, completed=done, total=total)  # type: ignore[arg-type]
-        elif quarters > told:
-            _say(self.console, f"{name}: {done} of {total}")
+        elif quarters > printed:
+            _print(self.console, f"{name}: {done} of {total}")
 
 
 def print_report(report: Report, console: Console | None = None, *, hints: Iterable[str] = ()) -> None:
-    """Print a table, what is wrong, what was not run, the verdict, and hints."""
+    """Print a table, the failures, the checks that were not run, the verdict and hints."""
     console = console or Console(width=None if Console().is_terminal else 120)
     versions = dict.fromkeys(part for versions in report.versions.values() for part in versions.split(", "))
-    _say(console, "\n", ("Conformance of cross-entropy", "bold"), f", {report.date}, {report.machine}")
-    _say(console, f"{', '.join(versions)}\n{LEGEND}")
+    _print(console, "\n", ("Conformance of cross-entropy", "bold"), f", {report.date}, {report.machine}")
+    _print(console, f"{', '.join(versions)}\n{LEGEND}")
     table = _matrix(report)
     fits = console.measure(table, options=console.options.update(width=10_000)).minimum <= console.width
     console.print(table if fits else _list(report))
     notes = ((o.implementation, f"{o.case}: {o.message}") for o in report.outcomes if o.status == PASS and o.message)
     for note, names in _grouped(notes):
-        _say(console, (f"{names}: {note}", "dim"))
+        _print(console, (f"{names}: {note}", "dim"))
     _print_surprises(report, console)
     for name, reason in report.skipped.items():
-        _say(console, (f"{name} is skipped: ", "yellow"), reason)
+        _print(console, (f"{name} is skipped: ", "yellow"), reason)
     for name, reason in report.crashed.items():
-        _say(console, (f"{name} crashed: ", "bold red"), reason)
+        _print(console, (f"{name} crashed: ", "bold red"), reason)
     for reasons, names in _grouped((name, _reasons(report, name)) for name in report.implementations):
-        _say(console, f"Not claimed by {names}: ", (reasons, "dim"))
+        _print(console, f"Not supported by {names}: ", (reasons, "dim"))
     for left_out, names in _grouped(report.left_out.items()):
-        _say(console, ("Left out", "yellow"), f" of {names}: {left_out}")
-    _say(console, "\n", (verdict(report), "bold green" if report.holds else "bold red"))
+        _print(console, ("Omitted", "yellow"), f" for {names}: {left_out}")
+    _print(console, "\n", (verdict(report), "bold green" if report.holds else "bold red"))
     for hint in hints:
-        _say(console, (hint, "dim"))
+        _print(console, (hint, "dim"))
 
 
 def _reasons(report: Report, name: str) -> str:
@@ -90,8 +90,9 @@ def _grouped(texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     return ((text, ", ".join(names)) for text, names in names.items() if text)
 
 
-def _say(console: Console, *parts: str | tuple[str, str], soft_wrap: bool = False) -> None:
-    console.print(Text.assemble(*parts), soft_wrap=soft_wrap)  # a Text: what others wrote may look like markup
+def _print(console: Console, *parts: str | tuple[str, str], soft_wrap: bool = False) -> None:
+    # Text is not parsed as Rich markup, which names and messages of others may contain.
+    console.print(Text.assemble(*parts), soft_wrap=soft_wrap)
 
 
 def _table(*columns: Text) -> Table:
@@ -126,7 +127,7 @@ def _worst(outcomes: list[Outcome]) -> str:
 
 
 def _list(report: Report) -> Table:
-    """A row for each implementation, where there are too many for columns."""
+    """One row for each implementation, used if there are too many for columns."""
     table = _table(Text("implementation"), Text("checks"), Text("result"), Text("largest error"))
     table.add_column("categories with failures")
     for name in report.implementations:
@@ -147,24 +148,24 @@ def _print_surprises(report: Report, console: Console) -> None:
     for name in report.implementations:
         groups = by_cause(outcome for outcome in surprises if outcome.implementation == name)
         if groups:
-            _say(console, "\n", (name, "bold"), f", {summary(report.of(name))}, the worst first:")
+            _print(console, "\n", (name, "bold"), f", {summary(report.of(name))}, worst first:")
         for cause, outcomes in groups.items():
             cases = list(dict.fromkeys(outcome.case for outcome in outcomes))
-            _say(console, (f"  {cause}", "red"), f" ({len(outcomes)}): {', '.join(cases)}")
+            _print(console, (f"  {cause}", "red"), f" ({len(outcomes)}): {', '.join(cases)}")
             example = Text(f"    {outcomes[0].name}: {_what(outcomes[0])}", style="dim")
             example.truncate(console.width - 1, overflow="ellipsis")
             console.print(example)
     worst = surprises[0]
-    _say(console, f"\nThe worst of {len(surprises)}; --html FILE shows every case, --case {worst.case} runs one alone:")
+    _print(console, f"\nThe worst of {len(surprises)}; --html FILE shows all, --case {worst.case} runs only this case:")
     _print_one(worst, console)
 
 
 def _print_one(outcome: Outcome, console: Console) -> None:
-    _say(console, "\n", (f"{outcome.implementation}: {outcome.name} {outcome.status}", "bold red"))
-    _say(console, f"{_what(outcome)}\n{outcome.why}")
+    _print(console, "\n", (f"{outcome.implementation}: {outcome.name} {outcome.status}", "bold red"))
+    _print(console, f"{_what(outcome)}\n{outcome.why}")
     lines = "".join(f"    {line}\n" for line in outcome.reproduction.splitlines())
-    _say(console, (lines, "dim"), soft_wrap=True)  # no line is broken, so that they can be copied
+    _print(console, (lines, "dim"), soft_wrap=True)  # lines are not wrapped, so that they can be copied
 
 
 def _what(outcome: Outcome) -> str:
-    return outcome.message if outcome.is_wrong else f"was expected to fail, and does not: {outcome.expected}"
+    return outcome.message if outcome.is_wrong else f"was expected to fail, but passes: {outcome.expected}"

@@ -1,6 +1,6 @@
-"""The command `xpent vectors`: the corpus as JSON files that any language can read.
+"""The command `xpent vectors`: write the cases as JSON files that any language can read.
 
-`docs/vectors.md` describes the format, `vectors.schema.json` defines it. The same corpus gives the same bytes.
+`docs/vectors.md` describes the format and `vectors.schema.json` defines it. The same cases give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xpent.conformance.expected import Expected, expected, most_units
 from xpent.conformance.reproduction import NAMES
 from xpent.conformance.terminal import ProgressLines
 
-FORMAT = 1  # to be increased when a reader of the old files would misread the new ones
+FORMAT = 1  # increase it if readers of the old format would misread the new one
 SCHEMA = "vectors.schema.json"
 FUNCTIONS = tuple(dict.fromkeys(case.function for case in ALL))
 
@@ -31,7 +31,7 @@ Json = Any
 
 
 def prepare(options: argparse.Namespace) -> Callable[[], int]:
-    """What writes the files; a directory that cannot be made raises."""
+    """Return a function that writes the files. Raise if the directory cannot be created."""
     if options.max_size < 1:
         raise ValueError(f"--max-size must be positive, got {options.max_size}")
     directory = Path(options.directory)
@@ -48,11 +48,11 @@ def _write(directory: Path, max_size: int) -> int:
             text = to_text(vectors) + "\n"
             (directory / f"{function}.json").write_text(text, encoding="utf-8", newline="\n")
             print(f"{function}.json: {len(text) / 1e6:.2f} MB, {len(vectors['tests'])} tests, "
-                  f"{len(vectors['leftOut'])} cases left out")  # fmt: skip
+                  f"{len(vectors['leftOut'])} cases omitted")  # fmt: skip
     sizes = [_size(case) for case in ALL if case.check == "answers" and _size(case) > max_size]
     if sizes:
         print(
-            f"{len(sizes)} of the cases left out have more than {max_size} numbers: --max-size {max(sizes)} writes all"
+            f"{len(sizes)} of the omitted cases have more than {max_size} numbers; --max-size {max(sizes)} includes all"
         )
     return 0
 
@@ -65,7 +65,7 @@ def vectors_of(
     cases = [case for case in ALL if case.function == function]
     for i, case in enumerate(cases):
         if case.check != "answers":
-            left_out.append({"id": case.id, "reason": f"is not about values: {case.check}"})
+            left_out.append({"id": case.id, "reason": f"does not test values: {case.check}"})
         elif _size(case) > max_size:
             left_out.append({"id": case.id, "reason": f"has {_size(case)} numbers"})
         else:
@@ -88,7 +88,7 @@ def _size(case: Case) -> int:
 
 
 def _bounds(dtype: str) -> dict[str, Json]:
-    """What the errors that are allowed in a dtype have in common."""
+    """The properties of a dtype that determine the allowed errors."""
     return {
         "u": number(EPSILON[dtype] / 2),
         "mostUnits": number(most_units(dtype)),
@@ -97,7 +97,7 @@ def _bounds(dtype: str) -> dict[str, Json]:
 
 
 def _groups(case: Case) -> list[list[str]]:
-    """The dtypes of a case; those together in which the inputs, and so the exact values, are the same."""
+    """The dtypes of a case, grouped by those with the same inputs and therefore the same exact values."""
     groups: dict[str, list[str]] = {}
     for dtype in case.dtypes:
         groups.setdefault(case.exact_dtype(dtype), []).append(dtype)
@@ -105,7 +105,7 @@ def _groups(case: Case) -> list[list[str]]:
 
 
 def _test(case: Case, dtypes: list[str]) -> dict[str, Json]:
-    """One test, for dtypes in which a case has the same inputs."""
+    """One test, for the dtypes in which a case has the same inputs."""
     dtype, names = dtypes[0], NAMES.get(case.function, ("x",))
     reduction = case.options.get("reduction", "none") if case.is_loss else None
     options = {**case.options_in(dtype), **({"reduction": reduction} if case.is_loss else {})}
@@ -151,11 +151,11 @@ def _option(value: Any) -> Json:
 
 
 def _expected(answer: Expected, dtypes: list[str]) -> dict[str, Json]:
-    """Exact values and the errors allowed."""
+    """Exact values and allowed errors."""
     size = abs(answer.exact)
-    scale = np.where(np.isnan(answer.scale), 0.0, answer.scale)  # NaN times 0, where a row is not counted
+    scale = np.where(np.isnan(answer.scale), 0.0, answer.scale)  # the scale of an inactive row may be 0 * NaN
     parts = {"exact": answer.exact, "units": answer.units}
-    if "float64" in dtypes and np.any(answer.rest):  # far below an error that is allowed in the other dtypes
+    if "float64" in dtypes and np.any(answer.rest):  # in the other dtypes it is far below the allowed errors
         parts["rest"] = answer.rest
     if not np.array_equal(scale[np.isfinite(size)], size[np.isfinite(size)]):
         parts["scale"] = scale
@@ -166,7 +166,7 @@ def _expected(answer: Expected, dtypes: list[str]) -> dict[str, Json]:
 
 
 def to_text(value: Json, indent: str = "") -> str:
-    """JSON in which objects and lists that hold no further objects take one line each."""
+    """Format as JSON, with one line for each object or list that contains no objects."""
     if not _holds_objects(value):
         return json.dumps(value, ensure_ascii=False)
     deeper = indent + " "

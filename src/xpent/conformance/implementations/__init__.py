@@ -1,4 +1,4 @@
-"""The implementations that come with xpent, each known by name and made when it is needed."""
+"""The implementations that the suite knows by name. They are imported when needed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from xpent.conformance.libraries import Unsupported
 
 
 class Known(NamedTuple):
-    """An implementation that is made when it is needed: the function that makes it and what that imports."""
+    """The module and function that create an implementation, and the packages that these import."""
 
     name: str
     module: str
     maker: str
     packages: tuple[str, ...]
-    compiles: str = ""  # a name that implementations have in common which compile the same functions
+    compiles: str = ""  # implementations with the same name compile the same functions
 
     def make(self) -> Implementation:
-        """Import what it needs, or say what is missing."""
+        """Create the implementation; raise `Unsupported` if a package is not installed."""
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
                 raise Unsupported(f"{package} is not installed")
@@ -30,7 +30,7 @@ class Known(NamedTuple):
 
 
 def _known(*rows: tuple[str, ...]) -> dict[str, Known]:
-    """From the name, the module here, the function in it and the packages it needs."""
+    """From rows of the name, the module in this package, its function, and the packages it imports."""
     return {
         name: Known(name, f"xpent.conformance.implementations.{file}", maker, tuple(packages), _COMPILES.get(name, ""))
         for name, file, maker, *packages in rows
@@ -39,7 +39,7 @@ def _known(*rows: tuple[str, ...]) -> dict[str, Known]:
 
 _COMPILES = {"xpent jax": "jax", "xpent jax autodiff": "jax"}
 
-# The later ones take longer, and are started first.
+# Later ones take longer and are started first.
 OURS = _known(
     ("xpent numpy", "ours", "on_numpy", "numpy"),
     ("xpent torch", "ours", "on_torch", "torch"),
@@ -69,7 +69,7 @@ KNOWN = {**OURS, **BUILTINS}
 
 
 def implementation(name: str) -> Implementation:
-    """An implementation that comes with xpent, by its name.
+    """Return an implementation that the suite knows by name.
 
     Parameters
     ----------
@@ -83,9 +83,9 @@ def implementation(name: str) -> Implementation:
     Raises
     ------
     ValueError
-        If there is none of this name.
+        If the name is unknown.
     Unsupported
-        If what it needs is not installed, or there is no device for it.
+        If a package is not installed or a device is not available.
 
     Examples
     --------

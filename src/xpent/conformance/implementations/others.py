@@ -14,10 +14,10 @@ from xpent.conformance.implementation import Implementation, ValueAndGradient
 from xpent.conformance.libraries import Unsupported, library
 
 _NUMPY_LACKS = {
-    Capability.DISTRIBUTIONS: "takes labels",
-    Capability.INTEGER_LOGITS: "takes logits of floating-point numbers",
-    Capability.BATCH_INVARIANCE: "does not promise them",
-    Capability.GRADIENT_OF_TARGETS: "takes labels",
+    Capability.DISTRIBUTIONS: "supports only class indices",
+    Capability.INTEGER_LOGITS: "requires floating-point logits",
+    Capability.BATCH_INVARIANCE: "is not documented",
+    Capability.GRADIENT_OF_TARGETS: "supports only class indices",
 }
 
 
@@ -26,7 +26,7 @@ def _reduced(losses: Any, reduction: str) -> Any:
 
 
 def scipy_special() -> Implementation:
-    """The logarithm that ``scipy.special.log_softmax`` gives to the label, as one writes it."""
+    """The negative of ``scipy.special.log_softmax`` at the label."""
     from scipy import special
 
     def cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") -> Any:
@@ -43,7 +43,7 @@ def scipy_special() -> Implementation:
 
 
 def scikit_learn() -> Implementation:
-    """``sklearn._loss.HalfMultinomialLoss``, whose labels are numbers of the logits' dtype."""
+    """``sklearn._loss.HalfMultinomialLoss``, which takes labels in the dtype of the logits."""
     from sklearn._loss import HalfMultinomialLoss
 
     def arguments(logits: Any, targets: Any) -> dict[str, Any]:
@@ -61,9 +61,9 @@ def scikit_learn() -> Implementation:
 
     lacks = {
         **_NUMPY_LACKS,
-        Capability.LABELS_FAR_OUT_OF_RANGE: "reads memory far outside the array, which ends the process",
-        Capability.ONE_CLASS: "takes at least two classes",
-        Capability.REJECTS_FLOAT_LABELS: "takes labels as floats",
+        Capability.LABELS_FAR_OUT_OF_RANGE: "reads memory outside the array, which may crash the process",
+        Capability.ONE_CLASS: "requires at least two classes",
+        Capability.REJECTS_FLOAT_LABELS: "takes labels as floating-point numbers",
     }
     derivatives = ValueAndGradient(library("numpy"), value_and_grad)
     return Implementation(
@@ -73,7 +73,7 @@ def scikit_learn() -> Implementation:
 
 
 def scikit_learn_array_api() -> Implementation:
-    """``sklearn._loss.loss.HalfMultinomialLossArrayAPI``, which serves ``array_api_dispatch``."""
+    """``sklearn._loss.loss.HalfMultinomialLossArrayAPI``, which is used with ``array_api_dispatch``."""
     os.environ.setdefault("SCIPY_ARRAY_API", "1")
     from sklearn._loss.loss import HalfMultinomialLossArrayAPI
 
@@ -99,10 +99,10 @@ def scikit_learn_array_api() -> Implementation:
     )  # fmt: skip
 
 
-_OPTAX_LACKS = {**signatures.LACKS["optax"], Capability.BATCH_INVARIANCE: "does not promise them"}
+_OPTAX_LACKS = {**signatures.LACKS["optax"], Capability.BATCH_INVARIANCE: "is not documented"}
 _OPTAX_SOFT_LACKS = {
-    Capability.INDICES: "takes distributions",
-    Capability.INTEGER_DISTRIBUTIONS: "takes distributions of floats",
+    Capability.INDICES: "supports only distributions",
+    Capability.INTEGER_DISTRIBUTIONS: "requires floating-point distributions",
 }
 
 
@@ -127,8 +127,8 @@ def _optax(name: str, function: str, lacks: dict[Capability, str]) -> Implementa
 def optax_integer() -> Implementation:
     """``optax.losses.softmax_cross_entropy_with_integer_labels``."""
     lacks = {
-        Capability.DISTRIBUTIONS: "takes labels",
-        Capability.UINT64_LABELS: "takes labels of at most 32 unsigned bits",
+        Capability.DISTRIBUTIONS: "supports only class indices",
+        Capability.UINT64_LABELS: "supports unsigned labels of at most 32 bits",
     }
     return _optax("optax integer", "softmax_cross_entropy_with_integer_labels", lacks)
 
@@ -144,18 +144,18 @@ def optax_safe() -> Implementation:
 
 
 _KERAS_LACKS = {
-    Capability.SEVERAL_CLASS_AXES: "has one axis of classes",
-    Capability.INTEGER_LOGITS: "takes logits of floating-point numbers",
-    Capability.ONE_ROW: "takes a batch",
-    Capability.BATCH_INVARIANCE: "does not promise them",
-    Capability.SMOOTHING_OF_UNMASKED: "spreads smoothing over all classes",
-    Capability.SMOOTHED_INDICES: "smooths distributions alone",
-    Capability.REJECTS_FLOAT_LABELS: "takes labels of any dtype",
+    Capability.SEVERAL_CLASS_AXES: "supports one class axis",
+    Capability.INTEGER_LOGITS: "requires floating-point logits",
+    Capability.ONE_ROW: "requires a batch",
+    Capability.BATCH_INVARIANCE: "is not documented",
+    Capability.SMOOTHING_OF_UNMASKED: "smooths over all classes, including masked ones",
+    Capability.SMOOTHED_INDICES: "supports label smoothing only for distributions",
+    Capability.REJECTS_FLOAT_LABELS: "accepts labels of any dtype",
 }
 
 
 def _keras(backend: str) -> Implementation:
-    """The losses of Keras 3, which has one backend in a process, computing in the dtype of the logits."""
+    """The losses of Keras 3 in the dtype of the logits. Keras has one backend per process."""
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp())  # importing Keras writes a file there
     import keras

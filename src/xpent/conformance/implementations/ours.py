@@ -1,4 +1,4 @@
-"""xpent on every library: the one file of the suite that imports what it checks."""
+"""xpent on every library. No other module of the suite imports the functions of xpent."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FUNCTIONS: dict[str, Any] = {
 }
 
 
-class ByHand:
-    """The derivatives that xpent.vjp, jvp and grad return."""
+class HandWritten:
+    """The hand-written derivatives: `xpent.vjp`, `xpent.jvp` and `xpent.grad`."""
 
     lines: Mapping[str, tuple[str, ...]] = {
         "vjp": (
@@ -35,16 +35,16 @@ class ByHand:
         self.library = library
 
     def vjp(self, function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any) -> Any:
-        """Value and gradient, by ``xpent.vjp``."""
+        """The value, and the gradient multiplied by a cotangent, by ``xpent.vjp``."""
         g = () if cotangent is None else (cotangent,)
         return self.library.call(_vjp(function, argument), (*arrays, *g), options)
 
     def jvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
-        """Derivative along a tangent, by ``xpent.jvp``."""
+        """The derivative along a tangent, by ``xpent.jvp``."""
         return self.library.call(_jvp(function), (*arrays, tangent), options)
 
     def hvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
-        """Derivative of the gradient along a tangent, by ``xpent.jvp`` of ``xpent.grad``."""
+        """The derivative of the gradient along a tangent, by ``xpent.jvp`` of ``xpent.grad``."""
         return self.library.call(_jvp(_grad(function)), (*arrays, tangent), options)
 
 
@@ -75,12 +75,12 @@ def _jvp(function: Any) -> Function:
     return jvp
 
 
-_LACKS = {Capability.BATCH_INVARIANCE: "promised on NumPy only"}
+_LACKS = {Capability.BATCH_INVARIANCE: "is documented only for NumPy"}
 _SOURCE = {name: f"import xpent\nfrom xpent import {name}" for name in FUNCTIONS}
 
 
-def _on(name: str, library: Library, lacks: dict[Capability, str], *, by_hand: bool = True) -> Implementation:
-    derivatives = ByHand(library) if by_hand else None
+def _on(name: str, library: Library, lacks: dict[Capability, str], *, hand_written: bool = True) -> Implementation:
+    derivatives = HandWritten(library) if hand_written else None
     return Implementation(
         name,
         library,
@@ -94,34 +94,34 @@ def _on(name: str, library: Library, lacks: dict[Capability, str], *, by_hand: b
 
 
 def on_numpy() -> Implementation:
-    """xpent with its derivatives by hand, on NumPy."""
+    """xpent on NumPy, with its hand-written derivatives."""
     return _on("xpent numpy", library("numpy"), {})
 
 
 def on_torch() -> Implementation:
-    """xpent with its derivatives by hand, on PyTorch."""
+    """xpent on PyTorch, with its hand-written derivatives."""
     return _on("xpent torch", library("torch"), _LACKS)
 
 
 def in_torch() -> Implementation:
-    """xpent differentiated by PyTorch."""
-    return _on("xpent torch autograd", library("torch"), _LACKS, by_hand=False)
+    """xpent on PyTorch, differentiated by autograd."""
+    return _on("xpent torch autograd", library("torch"), _LACKS, hand_written=False)
 
 
 def on_cuda() -> Implementation:
-    """xpent differentiated by PyTorch, on a GPU."""
+    """xpent on PyTorch with a GPU, differentiated by autograd."""
     import torch
 
     if not torch.cuda.is_available():
-        raise Unsupported("no GPU is visible")
-    return _on("xpent torch cuda", library("torch", "cuda"), _LACKS, by_hand=False)
+        raise Unsupported("no GPU is available")
+    return _on("xpent torch cuda", library("torch", "cuda"), _LACKS, hand_written=False)
 
 
 def on_jax() -> Implementation:
-    """xpent with its derivatives by hand, on JAX."""
+    """xpent on JAX, with its hand-written derivatives."""
     return _on("xpent jax", library("jax"), _LACKS)
 
 
 def in_jax() -> Implementation:
-    """xpent differentiated by JAX."""
-    return _on("xpent jax autodiff", library("jax"), _LACKS, by_hand=False)
+    """xpent on JAX, differentiated by JAX."""
+    return _on("xpent jax autodiff", library("jax"), _LACKS, hand_written=False)

@@ -1,4 +1,4 @@
-"""PyTorch, and the kernels for it: Liger-Kernel and cut-cross-entropy, which need an NVIDIA GPU."""
+"""PyTorch, Liger-Kernel and cut-cross-entropy; the last two need an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from xpent.conformance.libraries import Unsupported, library
 _LABELS = ("int8", "int16", "int32", "uint16", "uint32", "uint64")
 _LACKS = {
     **signatures.LACKS["torch"],
-    **{Capability(f"{dtype} labels"): "takes labels of int64 and uint8" for dtype in _LABELS},
-    Capability.INTEGER_DISTRIBUTIONS: "takes distributions of floating-point numbers",
-    Capability.BATCH_INVARIANCE: "does not promise them",
-    Capability.GRADIENT_OF_TARGETS: "is asked for the gradient of the logits",
+    **{Capability(f"{dtype} labels"): "supports int64 and uint8 labels" for dtype in _LABELS},
+    Capability.INTEGER_DISTRIBUTIONS: "requires floating-point distributions",
+    Capability.BATCH_INVARIANCE: "is not documented",
+    Capability.GRADIENT_OF_TARGETS: "is not checked for PyTorch",
 }
 
 
 def eager() -> Implementation:
-    """``torch.nn.functional.cross_entropy`` and its neighbours."""
+    """``torch.nn.functional.cross_entropy``, ``softmax`` and ``log_softmax``, and ``torch.logsumexp``."""
     import torch
     from torch.nn import functional
 
@@ -44,21 +44,21 @@ def eager() -> Implementation:
 
 
 def compiled() -> Implementation:
-    """``torch.compile(torch.nn.functional.cross_entropy)``, in one dtype of each width, for the sake of time."""
+    """``torch.compile(torch.nn.functional.cross_entropy)``, in two dtypes only, to save time."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
 
     torch._dynamo.config.recompile_limit = 1000
-    logging.getLogger("torch").setLevel(logging.CRITICAL)  # wrong calls are traced back at length
+    logging.getLogger("torch").setLevel(logging.CRITICAL)  # invalid calls log long tracebacks
     function = torch.compile(torch.nn.functional.cross_entropy, dynamic=True)
     lacks = {
         **_LACKS,
-        Capability.UINT8_LABELS: "takes labels of int64",
-        Capability.SECOND_DERIVATIVE: "torch.compile does not differentiate twice",
-        Capability.FORWARD_MODE: "torch.compile has no forward mode outside it",
+        Capability.UINT8_LABELS: "supports int64 labels",
+        Capability.SECOND_DERIVATIVE: "torch.compile does not support double backward",
+        Capability.FORWARD_MODE: "torch.compile does not support forward mode outside the compiled function",
     }
     categories = ("axes", "memory layout", "class weights", "all options")
-    excludes = dict.fromkeys(categories, "left out: compiling takes long")
+    excludes = dict.fromkeys(categories, "omitted, to save compile time")
     adapted = signatures.torch(functools.wraps(torch.nn.functional.cross_entropy)(function))
     functions = {"cross_entropy": adapted}
     return Implementation("torch compiled", library("torch"), functions, lacks, excludes, ("float32", "bfloat16"))
@@ -83,7 +83,7 @@ def _linear(name: str, options: Any, lacks: dict[Capability, str]) -> Implementa
             label_smoothing=label_smoothing, reduction=reduction, options=options,
         )  # fmt: skip
 
-    lacks = {**_LACKS, Capability.SEVERAL_BATCH_AXES: "takes features (N, D)", **lacks}
+    lacks = {**_LACKS, Capability.SEVERAL_BATCH_AXES: "requires features of shape (N, D)", **lacks}
     functions = {"linear_cross_entropy": linear_cross_entropy}
     return Implementation(name, library("torch"), functions, lacks)
 
@@ -98,8 +98,8 @@ def chunked() -> Implementation:
     import torch
 
     lacks = {
-        Capability.DISTRIBUTIONS: "does not chunk distributions",
-        Capability.LABEL_SMOOTHING: "does not chunk smoothed labels",
+        Capability.DISTRIBUTIONS: "does not support distributions in chunks",
+        Capability.LABEL_SMOOTHING: "does not support label smoothing in chunks",
     }
     options = torch.nn.LinearCrossEntropyOptions()
     return _linear("torch linear chunked", options, lacks)
@@ -107,19 +107,19 @@ def chunked() -> Implementation:
 
 _KERNELS_LACK = {
     **_LACKS,
-    Capability.DISTRIBUTIONS: "takes labels",
-    Capability.AXIS: "has its classes last",
+    Capability.DISTRIBUTIONS: "supports only class indices",
+    Capability.AXIS: "requires classes on the last axis",
     Capability.SECOND_DERIVATIVE: "computes its gradient in the forward pass",
     Capability.FORWARD_MODE: "has no forward mode",
 }
-_KERNELS_EXCLUDE = {"labels out of range": "an assertion on the device ends the process"}
+_KERNELS_EXCLUDE = {"labels out of range": "a device-side assertion crashes the process"}
 
 
 def _needs_a_gpu() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise Unsupported("no GPU is visible")
+        raise Unsupported("no GPU is available")
 
 
 def liger() -> Implementation:
@@ -140,8 +140,8 @@ def liger() -> Implementation:
     functions = {"cross_entropy": signatures.torch(liger_cross_entropy), "linear_cross_entropy": linear_cross_entropy}
     lacks = {
         **_KERNELS_LACK,
-        Capability.SEVERAL_BATCH_AXES: "takes rows (N, C)",
-        Capability.ONE_ROW: "takes rows (N, C)",
+        Capability.SEVERAL_BATCH_AXES: "requires logits of shape (N, C)",
+        Capability.ONE_ROW: "requires logits of shape (N, C)",
     }
     dtypes = ("float32", "float16", "bfloat16")
     return Implementation("liger", library("torch", "cuda"), functions, lacks, _KERNELS_EXCLUDE, dtypes)

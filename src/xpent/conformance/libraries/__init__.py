@@ -1,4 +1,4 @@
-"""Array libraries: how numbers get in and out of each, and how it differentiates and compiles a function."""
+"""Array libraries: conversion from and to NumPy, differentiation and compilation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Argument", "Arrays", "Function", "Library", "Options", "Unsupported"
 
 
 def library(name: str, device: str = "cpu") -> Library:
-    """The library of a name: "numpy", "torch", "jax" or the module of another one's namespace."""
+    """The library with a name: "numpy", "torch", "jax" or the import name of another array API namespace."""
     if importlib.util.find_spec(name.partition(".")[0]) is None:
         raise Unsupported(f"{name} is not installed")
     if name == "torch":

@@ -29,11 +29,11 @@ class Jax(Library):
     }
 
     def literal(self, values: str, dtype: str) -> str:
-        """Source of an array, from the source of its numbers."""
+        """Source code of an array, from the source code of its values."""
         return f"jnp.asarray({values}, dtype=jnp.{dtype})"
 
     def enabled(self) -> AbstractContextManager[Any]:
-        """64-bit types, while a case runs: other tests of the process keep their own."""
+        """Enable 64-bit types while a case runs, and not for other tests in the process."""
         return jax.enable_x64(True)  # type: ignore[no-any-return]
 
     @property
@@ -46,25 +46,25 @@ class Jax(Library):
         return jax.device_put(self.xp.asarray(values, dtype=dtype), jax.devices(self.device)[0])
 
     def forget(self) -> None:
-        """Drop what is compiled."""
+        """Clear the cache of compiled functions."""
         _compiled.cache_clear()
 
     def call(self, function: Function, arrays: Arrays, options: Options) -> Any:
-        """The value of a function."""
+        """Call a function."""
         return self._jitted(_plain, function, arrays, options, 0, None)
 
     def vjp(
         self, function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any
     ) -> tuple[Any, Any]:
-        """Value, and the gradient times a cotangent, by ``jax.vjp``."""
+        """The value, and the gradient multiplied by a cotangent, by ``jax.vjp``."""
         return self._jitted(_jax_vjp, function, arrays, options, argument, cotangent)  # type: ignore[no-any-return]
 
     def jvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
-        """Derivative along a tangent, by ``jax.jvp``."""
+        """The derivative along a tangent, by ``jax.jvp``."""
         return self._jitted(_jax_jvp, function, arrays, options, 0, tangent)
 
     def hvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
-        """Derivative of the gradient along a tangent, by ``jax.jvp`` of ``jax.grad``."""
+        """The derivative of the gradient along a tangent, by ``jax.jvp`` of ``jax.grad``."""
         return self._jitted(_jax_hvp, function, arrays, options, 0, tangent)
 
     def _jitted(self, how: Function, function: Function, arrays: Arrays, options: Options, *rest: Any) -> Any:
@@ -75,7 +75,7 @@ class Jax(Library):
 
 @cache
 def _compiled(how: Function, function: Function, argument: Argument, static: tuple[tuple[str, Any], ...]) -> Function:
-    """One function for all calls of the same kind, so that it is compiled once for each shape."""
+    """A jitted function for all calls of the same kind, so that it is compiled once for each shape."""
     return jax.jit(lambda arrays, constants, v: how(function, arrays, {**constants, **dict(static)}, argument, v))
 
 

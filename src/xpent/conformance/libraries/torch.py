@@ -32,7 +32,7 @@ class Torch(Library):
     }
 
     def literal(self, values: str, dtype: str) -> str:
-        """Source of a tensor, from the source of its numbers."""
+        """Source code of a tensor, from the source code of its values."""
         device = "" if self.device == "cpu" else f", device={self.device!r}"
         return f"torch.tensor({values}, dtype=torch.{dtype}{device})"
 
@@ -41,16 +41,16 @@ class Torch(Library):
         return self.xp.tensor(values, dtype=getattr(self.xp, dtype), device=self.device)
 
     def to_numpy(self, array: Any) -> Numbers:
-        """The same numbers in a NumPy array of its own, floats as float64."""
+        """Copy a tensor to NumPy; floating-point numbers become float64."""
         array = array.detach().cpu()
         if array.is_complex():
-            raise TypeError(f"the answer has dtype {array.dtype}, not a real one")
+            raise TypeError(f"the result must be real, got dtype {array.dtype}")
         return np.array((array.double() if array.is_floating_point() else array).numpy())
 
     def laid_out(self, values: Numbers, dtype: str, layout: str) -> Any:
-        """A tensor with another layout in memory."""
+        """A tensor with a memory layout other than "C"."""
         if layout == "reversed":
-            raise Unsupported("torch has no negative strides")
+            raise Unsupported("torch does not support negative strides")
         if layout == "broadcast":
             return self.asarray(values[:1], dtype).expand(values.shape)
         if layout == "Fortran":
@@ -62,7 +62,7 @@ class Torch(Library):
     def vjp(
         self, function: Function, arrays: Arrays, options: Options, argument: Argument, cotangent: Any
     ) -> tuple[Any, Any]:
-        """Value, and the gradient times a cotangent, by ``torch.autograd.grad``."""
+        """The value, and the gradient multiplied by a cotangent, by ``torch.autograd.grad``."""
         of_x, x = of_one(function, arrays, options, argument)
         x = x.detach().requires_grad_()
         value = of_x(x)
@@ -70,12 +70,12 @@ class Torch(Library):
         return value, self.xp.autograd.grad(value, x, g)[0]
 
     def jvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
-        """Derivative along a tangent, by ``torch.func.jvp``."""
+        """The derivative along a tangent, by ``torch.func.jvp``."""
         of_x, x = of_one(function, arrays, options, 0)
         return self.xp.func.jvp(of_x, (x,), (tangent,))[1]
 
     def hvp(self, function: Function, arrays: Arrays, options: Options, tangent: Any) -> Any:
-        """Derivative of the gradient along a tangent, by differentiating the backward pass."""
+        """The derivative of the gradient along a tangent, by differentiating the backward pass."""
         of_x, x = of_one(function, arrays, options, 0)
         x = x.detach().requires_grad_()
         (gradient,) = self.xp.autograd.grad(of_x(x).sum(), x, create_graph=True)
