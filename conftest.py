@@ -1,4 +1,4 @@
-"""One fixture, ``xp``: every test that takes it runs on every library, dtype and device asked for."""
+"""The fixture ``xp`` runs a test on every selected library, dtype and device."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ DTYPES = {
     "array-api-strict": ("float64", "float32"),
     "dask": ("float32",),
 }
-# JAX spends its time compiling. Both ways of calling it are tested, and two dtypes; a third where rounding is what is
-# tested. The conformance suite asks float32 of jitted functions. --thorough tests all together.
+# Compilation dominates the time of tests on JAX, so by default they use one dtype with and one without jit, and a third
+# dtype for tests of rounding. The conformance suite tests jitted functions in float32. --thorough tests all dtypes.
 DTYPES_OF_ROUNDING = DTYPES | {"jax": ("float32", "bfloat16")}
 THOROUGH_DTYPES = DTYPES | {"jax": ALL_DTYPES, "jax-jit": ALL_DTYPES}
 
-# A test run is reproducible; a thorough one looks for examples that no other has tried.
+# Test runs are reproducible by default; with --thorough, Hypothesis generates new examples in each run.
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.register_profile("thorough", max_examples=500, deadline=None, print_blob=True)
 
@@ -51,10 +51,10 @@ settings.register_profile("thorough", max_examples=500, deadline=None, print_blo
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("xpent")
     group.addoption(
-        "--backend", action="append", choices=list(MODULES), help="library to test on, repeatable; default: all found"
+        "--backend", action="append", choices=list(MODULES), help="library to test, repeatable; default: all installed"
     )
-    group.addoption("--device", default="cpu", help="device to test on, as the library names it")
-    group.addoption("--thorough", action="store_true", help="every dtype on every library, and more random examples")
+    group.addoption("--device", default="cpu", help="device to test on, in the notation of the library")
+    group.addoption("--thorough", action="store_true", help="test all dtypes, with more random examples")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,12 +67,12 @@ def pytest_configure(config: pytest.Config) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", True)
-        jax.config.update("jax_num_cpu_devices", 2)  # for tests of meshes
+        jax.config.update("jax_num_cpu_devices", 2)  # for tests with device meshes
         jax.config.update("jax_numpy_dtype_promotion", "strict")
     if "dask" in backends:
         import dask
 
-        dask.config.set(scheduler="synchronous")  # settings of NumPy hold for one thread
+        dask.config.set(scheduler="synchronous")  # np.errstate applies to one thread
     if "array-api-strict" in backends:
         import array_api_strict
 
@@ -86,13 +86,13 @@ def _is_installed(backend: str) -> bool:
 
 
 def _backends(config: pytest.Config) -> list[str]:
-    asked = config.getoption("--backend")
-    return asked or [name for name in MODULES if name not in ONLY_ON_REQUEST and _is_installed(name)]
+    selected = config.getoption("--backend")
+    return selected or [name for name in MODULES if name not in ONLY_ON_REQUEST and _is_installed(name)]
 
 
 @dataclass(frozen=True)
 class Library:
-    """An array library, with the floating-point dtype and the device a test runs on."""
+    """An array library, and the floating-point dtype and device of a test."""
 
     name: str
     dtype_name: str
@@ -113,31 +113,31 @@ class Library:
 
     @property
     def u_computed(self) -> float:
-        """Half the machine epsilon of the dtype computed in, which losses come back in."""
+        """Half the machine epsilon of the dtype of intermediate results and losses, at least float32."""
         return min(self.u, EPSILON["float32"] / 2)
 
     @property
     def is_traced(self) -> bool:
-        """Whether `call` hides the data from the function."""
+        """Whether the function in `call` cannot read the data of its arguments."""
         return self.name in ("jax-jit", "dask") or self.device != "cpu"
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
-        """An array, of floats in the dtype under test unless one is named, else as NumPy would have it."""
+        """Create an array; by default, floating-point numbers have the dtype under test and others that of NumPy."""
         values = np.asarray(values)
         return self.library.asarray(
             values, dtype or (self.dtype_name if values.dtype.kind == "f" else str(values.dtype))
         )
 
     def to_numpy(self, array: Any) -> Any:
-        """The same numbers in a NumPy array, floats as float64."""
-        with np.errstate(all="ignore"):  # Dask computes here, with the warnings that xpent silences elsewhere
+        """Convert an array to NumPy; floating-point numbers become float64."""
+        with np.errstate(all="ignore"):  # Dask computes here, outside of the errstate of xpent
             return self.library.to_numpy(array)
 
     def dtype_of(self, array: Any) -> str:
         return str(array.dtype).rpartition(".")[2]
 
     def call(self, function: Any, *arrays: Any, **options: Any) -> Any:
-        """``function(*arrays, **options)``, under jit where that is what is tested; its arrays are traced, then."""
+        """Call ``function(*arrays, **options)``, for the library ``jax-jit`` under jit with traced arrays."""
         if self.name != "jax-jit":
             return function(*arrays, **options)
         import jax
@@ -148,7 +148,7 @@ class Library:
 
 @pytest.fixture(autouse=True)
 def _default_device_of_jax(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests of JAX make their arrays on the device under test."""
+    """Tests of JAX create arrays on the device under test."""
     marker = request.node.get_closest_marker("library")
     if marker is None or "jax" not in {*marker.args} & {*_backends(request.config)}:
         yield
@@ -161,7 +161,7 @@ def _default_device_of_jax(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _same_random_tensors() -> None:
-    """PyTorch draws the same numbers in every run, in whatever order and process the tests run."""
+    """Seed PyTorch before each test, so that results do not depend on the order of tests."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(0)
@@ -169,13 +169,13 @@ def _same_random_tensors() -> None:
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> str:
-    """The device under test, as the library names it."""
+    """The device under test, in the notation of the library."""
     return str(request.config.getoption("--device"))
 
 
 @pytest.fixture
 def asarray(device: str) -> Any:
-    """A function that makes a torch tensor on the device under test."""
+    """A function that creates torch tensors on the device under test."""
     import torch
 
     return functools.partial(torch.tensor, device=device)
@@ -198,14 +198,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the files of a library that is not under test; it may not be installed."""
-    asked = {MODULES[backend] for backend in _backends(config)}
-    others = {"torch", "jax"} - asked
+    """Ignore test files of libraries that are not under test, because they may not be installed."""
+    selected = {MODULES[backend] for backend in _backends(config)}
+    others = {"torch", "jax"} - selected
     return any(collection_path.name.startswith(f"test_{library}") for library in others) or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what does not apply. A test of no library runs together with NumPy's, hence in one nox session only."""
+    """Deselect tests that do not apply. Tests without a library run only together with those of NumPy."""
     applies = [_applies(item, config) for item in items]
     config.hook.pytest_deselected(items=list(itertools.compress(items, map(operator.not_, applies))))
     items[:] = itertools.compress(items, applies)

@@ -1,4 +1,4 @@
-"""`xpent bench` measures what it says, and refuses what it does not know."""
+"""The command `xpent bench`: results, reports and usage errors."""
 
 import json
 
@@ -16,21 +16,21 @@ LAYER = ["bench", "linear", "--library", "numpy", "--shape", "6x3x4", "--rounds"
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_all_who_take_part_compute_the_same(function):
+def test_contestants_compute_the_same_function(function):
     problem = measure.Problem(function, (5, 7), "float32")
     found = {}
-    for one in contestants():
-        if one.is_limit or one.library != "numpy" or not measure.takes(one, problem):
+    for contestant in contestants():
+        if contestant.is_limit or contestant.library != "numpy" or not measure.supports(contestant, problem):
             continue
-        answer = problem.prepare(one)()
-        answer = answer[0] if isinstance(answer, tuple) else answer
-        found[one.name] = np.mean(answer) if function.startswith("loss") else np.asarray(answer)
+        result = problem.prepare(contestant)()
+        result = result[0] if isinstance(result, tuple) else result
+        found[contestant.name] = np.mean(result) if function.startswith("loss") else np.asarray(result)
     assert "xpent numpy" in found
-    for answer in found.values():
-        np.testing.assert_allclose(answer, found["xpent numpy"], rtol=1e-5)
+    for result in found.values():
+        np.testing.assert_allclose(result, found["xpent numpy"], rtol=1e-5)
 
 
-def test_the_table_has_a_row_for_each_and_the_ratio_to_the_copy(capsys):
+def test_table_has_one_row_per_contestant_and_times_relative_to_the_copy(capsys):
     assert main([*SMALL, "--function", "softmax"]) == 0
     printed = capsys.readouterr().out
     assert "softmax, 6 x 4, float32" in printed
@@ -39,7 +39,7 @@ def test_the_table_has_a_row_for_each_and_the_ratio_to_the_copy(capsys):
     assert rows["xpent"][-1] == "1.00"
 
 
-def test_json_holds_every_result_with_the_machine(capsys):
+def test_json_has_all_results_and_the_machine(capsys):
     assert main([*SMALL, "--shape", "3x2", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert {"date", "processor", "numpy"} <= set(report)
@@ -48,29 +48,29 @@ def test_json_holds_every_result_with_the_machine(capsys):
     assert all(result["seconds"] > 0 for result in ours)
 
 
-def test_a_plot_is_written(tmp_path):
+def test_plot_is_written(tmp_path):
     pytest.importorskip("matplotlib")
     assert main([*SMALL, "--shape", "12x4", "--plot", str(tmp_path / "plot.png")]) == 0
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_times_are_taken_in_turn():
+def test_rounds_are_interleaved():
     turns = []
-    everyone = [
+    selected = [
         measure.Contestant(name, "numpy", {"loss": lambda *_, name=name: lambda: turns.append(name)}) for name in "ab"
     ]
-    results = measure.times(measure.Problem("loss", (2, 2), "float32"), everyone, rounds=3)
+    results = measure.times(measure.Problem("loss", (2, 2), "float32"), selected, rounds=3)
     assert [result.contestant for result in results] == ["a", "b"]
     order = [name for name, last in zip(turns, [None, *turns], strict=False) if name != last]
-    assert order == ["a", "b"] * 4  # once to warm up, then each round
+    assert order == ["a", "b"] * 4  # a warm-up and three rounds
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_all_who_take_part_compute_the_same_of_a_layer(library):
+def test_contestants_compute_the_same_layer(library):
     problem = measure.Problem(LINEAR, (5, 3, 7), "float32")
-    people = [one for one in contestants() if one.library == library and measure.takes(one, problem)]
-    assert f"xpent {library}" in [one.name for one in people]
-    (loss, (of_features, of_weight)), *others = [problem.prepare(one)() for one in people]
+    supported = [c for c in contestants() if c.library == library and measure.supports(c, problem)]
+    assert f"xpent {library}" in [contestant.name for contestant in supported]
+    (loss, (of_features, of_weight)), *others = [problem.prepare(contestant)() for contestant in supported]
     assert (of_features.shape, of_weight.shape) == ((5, 3), (7, 3))
     for other in others:
         np.testing.assert_allclose(other[0], loss, rtol=1e-5)
@@ -79,13 +79,13 @@ def test_all_who_take_part_compute_the_same_of_a_layer(library):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_layer_takes_less_than_half_of_what_its_logits_would(library):
+def test_layer_needs_less_than_half_of_the_memory_of_its_logits(library):
     problem = measure.Problem(LINEAR, (8192, 16, 8192), "float32")
     memory = measure.peak_memory(problem, f"xpent {library}", library)
     assert memory is None or 0 < memory < problem.logits * problem.itemsize / 2
 
 
-def test_the_table_of_a_layer_has_time_ratio_and_memory(capsys):
+def test_table_of_a_layer_has_relative_times(capsys):
     assert main(LAYER) == 0
     printed = capsys.readouterr().out
     assert "linear, 6 x 3 x 4, float32; the logits: 0 MiB" in printed
@@ -95,7 +95,7 @@ def test_the_table_of_a_layer_has_time_ratio_and_memory(capsys):
     assert "copy" not in rows
 
 
-def test_json_of_a_layer_holds_its_shape_and_memory(capsys):
+def test_json_of_a_layer_has_its_shape_and_times(capsys):
     assert main([*LAYER, "--peer", "two-step numpy", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert [result["contestant"] for result in results] == ["xpent numpy", "two-step numpy"]
@@ -109,7 +109,7 @@ def test_memory_of_a_layer_is_plotted(tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_peak_memory_is_that_of_the_results():
+def test_peak_memory_of_softmax_is_that_of_its_result():
     problem = measure.Problem("softmax", (4096, 1024), "float32")
     memory = measure.peak_memory(problem, "xpent numpy", "numpy")
     if memory is not None:
@@ -117,7 +117,7 @@ def test_peak_memory_is_that_of_the_results():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("arguments", "message"),
     [
         (["--shape", "12"], "ROWSxCLASSES"),
         (["--shape", "0x3"], "ROWSxCLASSES"),
@@ -131,26 +131,26 @@ def test_peak_memory_is_that_of_the_results():
         (["--plot", "plot.foo"], "the name must end with one of "),
     ],
 )
-def test_wrong_usage_is_told(capsys, wrong, said):
+def test_usage_errors_are_reported(capsys, arguments, message):
     with pytest.raises(SystemExit) as stopped:
-        main([*SMALL, *wrong])
+        main([*SMALL, *arguments])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("usage: xpent bench [-h]")
-    assert said in error
+    assert message in error
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("arguments", "message"),
     [
         (["--shape", "6x4"], "ROWSxDEPTHxCLASSES"),
         (["--shape", "6x0x4"], "ROWSxDEPTHxCLASSES"),
         (["--series", "small"], "--series must be one of bar, classes"),
-        (["--function", "loss"], "--function is not for linear"),
+        (["--function", "loss"], "--function cannot be combined with linear"),
     ],
 )
-def test_wrong_usage_is_told_of_a_layer(capsys, wrong, said):
+def test_usage_errors_of_a_layer_are_reported(capsys, arguments, message):
     with pytest.raises(SystemExit) as stopped:
-        main([*LAYER, *wrong])
+        main([*LAYER, *arguments])
     assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

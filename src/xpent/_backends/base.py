@@ -1,4 +1,4 @@
-"""The operations that array libraries do differently, defined with the array API standard alone."""
+"""The operations that differ between array libraries, implemented with the array API standard."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ DType: TypeAlias = Any
 
 
 class Backend:
-    """An array library, for code that works with any.
+    """The operations of an array library that the functions of xpent use.
 
-    The methods here use the array API standard only, so that this class supports every library that follows it.
-    Subclasses override what their library does better. Methods that say so may overwrite an argument; callers pass them
-    arrays of their own.
+    The methods of this class use only the array API standard, so that it supports every library that follows the
+    standard. Subclasses override methods for a library. Some methods may overwrite an argument, as documented; their
+    callers own that array.
     """
 
     has_devices = True  # whether arrays of one call must be on one device
-    differentiates = False  # whether the library may differentiate, record or trace what is computed
+    differentiates = False  # whether the library may differentiate, record or trace operations
 
-    transposes_jvp = False  # whether the library goes backward by transposing the forward mode
-    # A block of a linear layer has as many rows as make ``block_logits``. If each block adds to the gradient of the
-    # weight, it has at least ``block_rows``, unless their logits exceed a quarter of that gradient: see docs/linear.md.
+    transposes_jvp = False  # whether reverse mode transposes the jvp
+    # A block of a linear layer has about ``block_logits`` logits. If each block adds to the gradient of the weight, it
+    # has at least ``block_rows`` rows, unless their logits exceed a quarter of that gradient (see docs/linear.md).
     block_logits = 2**24
     block_rows = 256
 
@@ -38,15 +38,15 @@ class Backend:
         self.of_data: Backend = self  # the backend of the arrays that `inspectable` returns
 
     def converts(self, other: Backend) -> bool:
-        """Whether arrays of a library may stand beside those of this one, which converts them."""
+        """Whether the arguments of a call may include arrays of another library, which this one converts."""
         return other is self
 
     def own(self, values: Any) -> Any:
-        """The same nested tuples, with numbers, and arrays that the library `converts`, as its own arrays."""
+        """Convert the numbers and arrays in nested tuples to arrays of the library, see `converts`."""
         return values
 
     def call_key(self, arrays: tuple[Any, ...]) -> Any:
-        """A key of everything that the checks of plain arrays depend on except their data, None for other arrays."""
+        """A key of everything but data that the checks of plain arrays depend on; None for other arrays."""
         return None
 
     def check_dense(self, x: Array) -> None:
@@ -59,30 +59,30 @@ class Backend:
         return bool(self.xp.isdtype(dtype, kinds))
 
     def is_floating(self, x: Array) -> bool:
-        """Whether an array holds real floating-point numbers."""
+        """Whether an array has a real floating-point dtype."""
         return self.isdtype(x.dtype, "real floating")
 
     def is_real(self, x: Array) -> bool:
-        """Whether an array holds floating-point numbers, integers or booleans."""
+        """Whether an array has a real floating-point, integer or boolean dtype."""
         return self.isdtype(x.dtype, "real floating", "integral", "bool")
 
     def accumulation_dtype(self, dtype: DType) -> DType:
-        """The dtype to compute in: at least 32 bits, the default floating dtype for integers and booleans."""
+        """The dtype of intermediate results: at least 32 bits, and the default dtype for integers and booleans."""
         if not self.isdtype(dtype, "real floating"):
             return self.xp.__array_namespace_info__().default_dtypes()["real floating"]
         return self.xp.float32 if self.xp.finfo(dtype).bits < 32 else dtype
 
     def product_dtype(self, *arrays: Array) -> DType | None:
-        """The dtype of the product of matrices and of what is added to it, None where the library has none."""
+        """The dtype of a matrix product plus a bias; None if the library does not support these dtypes."""
         dtypes = {x.dtype for x in arrays}
         return dtypes.pop() if len(dtypes) == 1 else None
 
     def as_index(self, x: Array) -> Array:
-        """Integers in the default integer dtype, in which every class index fits."""
+        """Cast integers to the default integer dtype, which can represent every class index."""
         return self.cast(x, self.xp.__array_namespace_info__().default_dtypes()["integral"])
 
     def device(self, x: Array) -> Any:
-        """The device of an array, None where the library places arrays itself."""
+        """The device of an array; None if the library transfers arrays itself."""
         return array_api_compat.device(x)
 
     @staticmethod
@@ -91,7 +91,7 @@ class Backend:
         return value is not None and type(value) is not float and not isinstance(value, numbers.Real | str)
 
     def inspectable(self, x: Array) -> Array | None:
-        """An array with the same data if looking at it costs no transfer and no compilation, else None."""
+        """An array with the same data if reading it needs no transfer and no compilation, else None."""
         return x if array_api_compat.is_array_api_strict_namespace(self.xp) else None
 
     def is_known_true(self, x: Array) -> bool:
@@ -104,37 +104,37 @@ class Backend:
         return bool(self.xp.min(index) >= 0) and bool(self.xp.max(index) < count)
 
     def item(self, x: Array) -> Any:
-        """The Python number that an inspectable array of shape () holds."""
+        """The value of an inspectable array of shape (), as a Python number."""
         return int(x) if self.isdtype(x.dtype, "integral") else float(x)
 
     # Creation and conversion
 
     def cast(self, x: Array, dtype: DType) -> Array:
-        """The array in another dtype, or itself if it has that dtype."""
+        """Cast an array; return it unchanged if it has the dtype."""
         return x if x.dtype == dtype else self.xp.astype(x, dtype)
 
     def as_computed(self, x: Array) -> Array:
-        """The array in the dtype to compute in."""
+        """Cast an array to the dtype of intermediate results."""
         return self.cast(x, self.accumulation_dtype(x.dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
-        """An array to be written to, on the device of another."""
+        """An uninitialized array on the device of ``like``."""
         return self.xp.empty(shape, dtype=dtype, device=self.device(like))
 
     def zeros(self, shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
-        """An array of zeros, on the device of another."""
+        """An array of zeros on the device of ``like``."""
         return self.xp.zeros(shape, dtype=dtype, device=self.device(like))
 
     def scalar(self, number: float, like: Array) -> Array | float:
-        """A number that differs from call to call, as an array where a compiler would take it for a constant."""
+        """A number that may change between calls, as an array if a compiler would treat numbers as constants."""
         return number
 
     def operand(self, x: Array | float, like: Array) -> Array | float:
-        """The number in the form that multiplies arrays fastest; arrays are returned unchanged."""
+        """A number in the form with which products with arrays are fastest; arrays are returned unchanged."""
         return x
 
     def static_int(self, index: int) -> int:
-        """The same non-negative int, as a constant of what is compiled."""
+        """A non-negative int that compilers treat as a constant."""
         return index
 
     def class_indices(self, x: Array) -> Array:
@@ -146,7 +146,7 @@ class Backend:
         return self.xp.permute_dims(x, order)
 
     def with_class_axis(self, x: Array) -> Array:
-        """One entry per row, (...,), as rows, (..., 1)."""
+        """Add a class axis of length 1 to an array with one entry per row."""
         return x[..., None]
 
     def without_class_axis(self, x: Array) -> Array:
@@ -154,7 +154,7 @@ class Backend:
         return x[..., 0]
 
     def broadcast_to(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """The array repeated to a shape, a view where the library has views."""
+        """Broadcast an array to a shape, without a copy if the library has views."""
         return self.xp.broadcast_to(x, shape)
 
     def gather(self, table: Array, index: Array) -> Array:
@@ -162,14 +162,14 @@ class Backend:
         return self.xp.reshape(self.xp.take(table, self.xp.reshape(index, (-1,)), axis=0), index.shape)
 
     def any_of_row(self, x: Array) -> Array:
-        """Whether any entry of each row is true, (..., 1)."""
+        """Whether any entry of each row is true, of shape (..., 1)."""
         return self.xp.any(x, axis=-1, keepdims=True)
 
     def contiguous(self, x: Array) -> Array:
-        """The same array in the layout that sums of rows should read."""
+        """The array in the memory layout for which sums over rows are fast."""
         return x
 
-    # Rows: the class axis is the last, and what has one entry per row has shape (..., 1)
+    # Rows: the class axis is the last axis, and arrays with one entry per row have shape (..., 1)
 
     def sum_all(self, x: Array) -> Array:
         """The sum of all entries, of shape ()."""
@@ -184,21 +184,21 @@ class Backend:
         return self.xp.max(x, axis=-1, keepdims=True)
 
     def shift(self, m: Array) -> Array:
-        """What to subtract from rows with maximum m before exp: m, but a finite number for -inf and NaN for +inf.
+        """The shift of rows with maximum m: m if it is finite, a finite number for -inf, and NaN for +inf.
 
-        The exponentials of a fully masked row are 0 then, and those of a row with +inf are NaN.
+        With it, the exponentials of a fully masked row are 0, and those of a row with +inf are NaN.
         """
         m = self.xp.where(m == -math.inf, 0.0, m)
-        # Were NaN a constant here, compilers would not see that the forward and the backward pass share their sums.
+        # With a constant NaN, compilers would not merge the sums of the forward and the backward pass.
         return m + 0.0 * m
 
     def first_maximum(self, x: Array) -> tuple[Array, Array | None]:
-        """The maximum of each row and the index where it is first attained, None if `exp_and_rest` needs no index."""
+        """The maximum of each row and its first index, or None if `exp_and_rest` needs no index."""
         index = self.xp.argmax(x, axis=-1, keepdims=True)
         return self.take(x, index), index
 
     def one_of_row(self, x: Array) -> Array:
-        """An array of shape (..., 1) with the dtype of the rows, whose values do not matter."""
+        """An array of shape (..., 1) with the dtype of the rows and arbitrary values."""
         return x[..., :1]
 
     def take(self, x: Array, index: Array) -> Array:
@@ -218,17 +218,17 @@ class Backend:
     def neutral_rows(self, x: Array, is_active: Array) -> Array:
         """Logits with those of inactive rows set to 0, unless `zero_rows` of the results is enough.
 
-        JAX may differentiate functions of rows itself (its scan drops custom derivatives at second order), and would
-        multiply NaN by 0.
+        This is for JAX, which may differentiate functions of rows itself, because its scan drops custom derivatives at
+        second order. It would multiply NaN by 0.
         """
         return self.xp.where(is_active, x, 0.0)
 
     def zero_rows(self, x: Array, is_active: Array) -> Array:
-        """The rows with those that are not active set to 0, whatever they hold; may overwrite ``x``."""
+        """Set inactive rows to 0, even if they contain NaN; may overwrite ``x``."""
         return self.xp.where(is_active, x, 0.0)
 
     def subtract(self, x: Array, y: Array, out: Array | None = None) -> Array:
-        """x - y, in ``out`` if the library can write there."""
+        """x - y, stored in ``out`` if the library supports it."""
         return x - y
 
     def multiply(self, x: Array, y: Array | float) -> Array:
@@ -248,16 +248,16 @@ class Backend:
         return x + y
 
     def exp(self, x: Array, out: Array | None = None) -> Array:
-        """exp(x), in ``out`` if the library can write there."""
+        """exp(x), stored in ``out`` if the library supports it."""
         return self.xp.exp(x)
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
-        """The terms of a sum of exponentials, with the one at the index of each row apart.
+        """The terms of a sum of exponentials, with the term at the index of each row returned separately.
 
-        Returns e = exp(x - m) with 0 at the index of each row, where m is the maximum of the row, the sum r of each row
-        of it, the term t at the index, and log((r + t) / t). A library may multiply e, r and t of a row by one factor,
-        because callers use their ratios, but not where t underflows. In a fully masked row e and t are 0 and r is 1, so
-        that the loss of its target is +inf and the gradient there -1. ``out`` may be ``x``.
+        With the maximum m of each row, returns e = exp(x - m) with 0 at the index, the sum r of each row of e, the term
+        t at the index, and log((r + t) / t). A library may multiply e, r and t of a row by the same factor, because
+        callers use only their ratios, but not if t underflows. In a fully masked row e and t are 0 and r is 1, so that
+        the loss is +inf and the gradient at the target is -1. ``out`` may be ``x``.
         """
         largest = self.largest(x)
         m = self.shift(largest)
@@ -267,11 +267,11 @@ class Backend:
         return e * 2.0**-64, r, t, self.log_ratio(r, t, z)
 
     def with_masked(self, r: Array, m: Array) -> Array:
-        """The sums r, with 1 added where the maximum m of the row is -inf, so that they can be divided by."""
+        """Add 1 to the sums r of rows whose maximum m is -inf, so that r is a valid divisor."""
         return r + self.cast(m == -math.inf, r.dtype)
 
     def exponential_sums(self, x: Array, index: Array) -> tuple[Array, Array, Array]:
-        """The same without the terms."""
+        """The results of `exponentials` without e."""
         return self.exponentials(x, index)[1:]
 
     def log_ratio(self, r: Array, t: Array, z: Array) -> Array:
@@ -280,7 +280,7 @@ class Backend:
         return xp.where(is_normal, xp.log1p(r / xp.where(is_normal, t, 1.0)), xp.log(r + t) - z)
 
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
-        """exp(d) and the sum of each row of it without its first maximum, whose index `first_maximum` returned.
+        """exp(d), and its sum over each row without the first maximum, whose index `first_maximum` returned.
 
         The maximum of each row of ``d`` is 0, up to rounding.
         """
@@ -288,14 +288,14 @@ class Backend:
         return e * 2.0**-64, self.total(self.xp.where(self.class_indices(e) == index, 0.0, e)) * 2.0**-64
 
     def smallest_term(self, dtype: DType) -> float:
-        """A sum of exponentials below this for each term is inaccurate, because its terms may be subnormal."""
+        """A sum of n exponentials below n times this number is inaccurate, because terms may be subnormal."""
         info = self.xp.finfo(dtype)
         return 4.0 * float(info.smallest_normal) / float(info.eps)
 
     def scaled_exp(self, d: Array) -> Array:
         """2**64 exp(d) for d <= 0, as the square of 2**32 exp(d / 2).
 
-        A sum of many exponentials can be a normal number though each of them is subnormal, hence inaccurate or 0.
+        A sum of many exponentials can be a normal number even if each of them is subnormal, and so inaccurate or 0.
         """
         root = 2.0**32 * self.xp.exp(0.5 * d)
         return root * root
@@ -317,35 +317,35 @@ class Backend:
         return self.xp.matmul(a, b)
 
     def product_of_rows(self, x: Array, b: Array) -> Array:
-        """The product x @ b. Where the library differentiates it, entries of x that are not finite count as 0."""
+        """The product x @ b. In derivatives by the library, non-finite entries of x count as 0."""
         return self.matmul(x, b)
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
-        """total + a.T @ b; may overwrite ``total``, and needs no other array of its size if the library allows it."""
+        """total + a.T @ b; may overwrite ``total``, and avoids another array of its size if the library allows it."""
         return total + self.matmul(a.T, b)
 
     # Evaluation
 
     def for_kernels(self, *values: Any) -> Backend:
-        """The backend that evaluates functions of rows of the arrays among these values, in nested tuples and lists.
+        """The backend for kernels with these arguments, which are arrays or nested tuples and lists of them.
 
-        It writes to its own arrays where nothing can ask for derivatives of the results.
+        It may write to arrays in place if no derivatives of the results can be requested.
         """
         return self
 
     def keeps_gradients(self) -> bool:
-        """Whether a forward pass may keep the gradients that it computes, where the library does not differentiate."""
+        """Whether a forward pass may store gradients for the backward pass, if the library does not differentiate."""
         return True
 
     def block_entries(self, x: Array) -> int | None:
-        """Entries of ``x`` that one thread computes at a time, None if all at once."""
+        """The number of entries of ``x`` in a block, which one thread computes; None without blocks."""
         return None
 
     def rows_of_block(self, count: int, classes: int, depth: int, given: int | None) -> int | None:
-        """Rows in a block of a linear layer, None for all of them.
+        """The number of rows in a block of a linear layer; None for a single block.
 
-        As given, else as many as divide all rows if that fills a block to 4/5. ``depth`` is that of the gradient of the
-        weight, 0 if it is not computed.
+        Unless ``given``, it is chosen such that blocks have the same size, if they are then at least 4/5 full.
+        ``depth`` is that of the gradient of the weight, 0 if it is not computed.
         """
         most = max(1, self.block_logits // classes, min(self.block_rows, depth // 4)) if given is None else given
         if count <= most:
@@ -356,7 +356,7 @@ class Backend:
         return math.ceil(count / next((k for k in range(fewest, 5 * fewest // 4 + 1) if count % k == 0), fewest))
 
     def for_each(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
-        """Call a function for every item, on several threads if the library computes with one."""
+        """Call a function for every item, in several threads if the library is single-threaded."""
         for item in items:
             task(item)
 
@@ -367,9 +367,9 @@ class Backend:
         arrays: tuple[Array | None, ...],
         rows: int,
     ) -> tuple[list[Array], list[Array]]:
-        """Call ``function(sums, *block)`` for blocks of rows; return the last sums and the outputs of all blocks.
+        """Call ``function(sums, *block)`` for blocks of rows; return the final sums and the outputs of all blocks.
 
-        All rows may be one block.
+        A single block may contain all rows.
         """
         return function(sums, *arrays)
 
@@ -381,10 +381,10 @@ class Backend:
         return [y if y.dtype == dtype else self.cast(y, dtype) for y, dtype in zip(found, dtypes, strict=True)]
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
-        """The library's settings while a rule is evaluated: infinities, NaN and broadcasting raise nothing."""
+        """A context for evaluating a rule, in which infinities, NaN and broadcasting cause no warnings or errors."""
         numpy = sys.modules.get("numpy")
         return contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore")
 
     def apply(self, rule: Any, primals: tuple[Array, ...], constants: Any, options: Any) -> Any:
-        """Evaluate a rule so that the library differentiates it through the rule's own derivatives."""
+        """Evaluate a rule such that the library differentiates it with the derivatives of the rule."""
         return rule.value(self, primals, constants, options)

@@ -1,4 +1,4 @@
-"""Backends that write to arrays: blocks of rows, and parts of rows that are too long for a block."""
+"""Backends that compute blocks of rows, or parts of long rows, in place."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from xpent._backends.base import Array, Backend
 
 
 class BlockedBackend(Backend):
-    """A library whose arrays can be written to, and that computes blocks that fit in the caches of a CPU.
+    """A library with writable arrays, which computes blocks that fit in the caches of a CPU.
 
-    Rows longer than a block are computed in parts, with one shift for all, so that their sums merge by addition.
+    Rows longer than a block are computed in parts with a common shift, so that the partial sums can be added.
     """
 
     def neutral_rows(self, x: Array, is_active: Array) -> Array:
         return x
 
     def parts(self, x: Array) -> list[slice] | None:
-        """The parts of a single row that is longer than a block, None for other arrays."""
+        """The parts of a single row that is longer than a block; None for other arrays."""
         if x.ndim > 1 and x.shape[-2] > 1:
             return None
         length, entries = x.shape[-1], self.block_entries(x)

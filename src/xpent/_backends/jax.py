@@ -1,4 +1,4 @@
-"""JAX: compiled functions that jax.grad, jvp, vmap and jit compose in any order."""
+"""JAX: compiled functions that can be combined with jax.grad, jvp, vmap and jit in any order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jax.sharding import AxisType, PartitionSpec
 from xpent._backends.base import Array, Backend, DType
 from xpent._backends.numpy import NUMPY
 
-# Entries of a product of matrices that is added to another array.
+# The number of entries of a matrix product that `add_product` computes at a time.
 PRODUCT = 2**20
 
 
@@ -26,7 +26,7 @@ class JaxBackend(Backend):
     has_devices = False  # JAX transfers arrays itself, and tracers have no device
     differentiates = True
     transposes_jvp = True
-    block_logits, block_rows = 2**23, 128  # XLA keeps two arrays of a block where others keep one
+    block_logits, block_rows = 2**23, 128  # XLA stores two arrays per block, other libraries one
 
     def __init__(self) -> None:
         super().__init__(jnp)
@@ -69,7 +69,7 @@ class JaxBackend(Backend):
         return jnp.full((), number, dtype=self.accumulation_dtype(like.dtype))
 
     def subtract(self, x: Array, y: Array, out: Array | None = None) -> Array:
-        # The same number as x - y. XLA would share x - y, or y broadcast, with the sums of exponentials and store it.
+        # Equal to x - y, but XLA would reuse x - y, or the broadcast y, in the sums of exponentials and store it.
         return (0.5 * x - 0.5 * y) * 2.0
 
     def shift(self, m: Array) -> Array:
@@ -87,8 +87,8 @@ class JaxBackend(Backend):
         set_zero = self.put if _is_explicit(x) else _scatter
         e = set_zero(jnp.exp(x - m), index, 0.0)
         total, t = self.with_masked(self.total(e), largest), jnp.exp(z)
-        # XLA flushes subnormal numbers to zero on a CPU, which is fine for one exponential, not for a sum of many.
-        # Where the sum is that small, the term at the index is the only one above 3/4.
+        # On a CPU, XLA flushes subnormal numbers to zero, which is accurate for one exponential but not for a sum of
+        # many. If the sum is that small, only the term at the index can exceed 3/4.
         is_small = total < x.shape[-1] * self.smallest_term(x.dtype)
         r = jax.lax.cond(
             jnp.any(is_small),
@@ -105,11 +105,11 @@ class JaxBackend(Backend):
 
         def without_largest() -> Array:
             # The largest term is 1, up to rounding, since XLA may compute x and its maximum differently. Terms above
-            # 3/4 are left out; if their sum is less than 3/2, the largest is the only one of them.
+            # 3/4 are omitted; if their sum is less than 3/2, the largest is the only one of them.
             rest = _sum_of(_small_scaled_exp, x, shift) * 2.0**-64
             return jnp.where(total - rest < 1.5, rest, total - 1.0)
 
-        # In other rows nothing cancels in total - 1.
+        # In other rows total - 1 does not cancel.
         return jax.lax.cond(jnp.any(total < 2.0), without_largest, lambda: total - 1.0)
 
     def softmax(self, x: Array, out: Array | None = None) -> Array:
@@ -121,13 +121,13 @@ class JaxBackend(Backend):
         return allowed
 
     def times_gradient(self, v: Array, y: Array) -> Array:
-        # JAX transposes this, so it must be linear in v. Where y is not finite, v is multiplied by what makes infinity
-        # of all numbers but 0: twice by the largest number, of which XLA must not know that it is constant.
+        # JAX transposes this, so it must be linear in v. If y is not finite, v is multiplied by the largest number so
+        # often that every number but 0 becomes infinite. XLA must not treat the largest number as a constant.
         is_finite, ones = jnp.isfinite(y), jnp.ones_like(y)
         largest = jax.lax.optimization_barrier(jnp.asarray(jnp.finfo(y.dtype).max, dtype=y.dtype))  # type: ignore[no-untyped-call]
         large = jnp.where(is_finite, ones, largest)
         sign = jnp.where(y > 0.0, ones, jnp.where(y < 0.0, -ones, 0.0))  # inf * 0 is NaN, as it is for y
-        # All factors depend on y only, so that the transpose multiplies by the same numbers.
+        # All factors depend only on y, so that the transpose multiplies by the same numbers.
         return v * large * large * jnp.where(is_finite, y, sign) * large * large
 
     def take(self, x: Array, index: Array) -> Array:
@@ -149,15 +149,15 @@ class JaxBackend(Backend):
         return jnp.matmul(a, b, out_sharding=PartitionSpec(rows, columns))  # type: ignore[no-untyped-call]
 
     def product_of_rows(self, x: Array, b: Array) -> Array:
-        # The scan of `loop` drops the rule of the product at second order, and 0 times NaN would be a derivative.
+        # At second order the scan of `loop` drops the derivatives of the rule, and JAX would compute 0 * NaN here.
         is_finite = jnp.isfinite(x)
         product = self.matmul(jnp.where(is_finite, x, jnp.zeros_like(x)), b)
 
-        def with_rows_that_are_not_finite(product: Array) -> Array:
+        def with_non_finite_rows(product: Array) -> Array:
             rest = jnp.where(jnp.all(is_finite, axis=-1, keepdims=True), 0.0, self.matmul(x, b) - product)
             return product + jax.lax.stop_gradient(rest)
 
-        return jax.lax.cond(jnp.all(is_finite), lambda product: product, with_rows_that_are_not_finite, product)
+        return jax.lax.cond(jnp.all(is_finite), lambda product: product, with_non_finite_rows, product)
 
     def add(self, x: Array, y: Array) -> Array:
         if _is_explicit(x) and _is_explicit(y):
@@ -199,7 +199,7 @@ class JaxBackend(Backend):
         return sums, outputs
 
     def _sharded_loop(self, step: Any, sums: Any, arrays: tuple[Any, ...], rows: int) -> Any:
-        # Every block has as many rows of each shard, so that no row is moved to another device.
+        # Every block has the same number of rows from each shard, so that no row moves to another device.
         length, sharding = arrays[0].shape[0], jax.typeof(arrays[0]).sharding
         shards = math.prod([sharding.mesh.shape[axis] for axis in _axes_among(sharding.spec[0])])
         fewest = math.ceil(length / rows)
@@ -224,14 +224,14 @@ JAX = JaxBackend()
 
 @functools.lru_cache(maxsize=1024)
 def _compiled(rule: Any, options: Any) -> Any:
-    # JAX transposes the jvp to go backward, so rule.jvp must be linear in the tangents.
+    # In reverse mode JAX transposes the jvp, so rule.jvp must be linear in the tangents.
     @jax.custom_jvp
     def evaluate(primals: Any, constants: Any) -> Any:
         with JAX.errstate():
             return rule.value(JAX, primals, constants, options)
 
     def jvp(arguments: Any, tangents: Any) -> Any:
-        primals, constants = JAX.own(arguments)  # jax.grad passes NumPy arrays on as they are
+        primals, constants = JAX.own(arguments)  # jax.grad passes NumPy arrays unchanged
         for name, tangent in zip(tangents[1]._fields, tangents[1], strict=True):
             if tangent is not None and not isinstance(tangent, SymbolicZero):
                 raise TypeError(f"{name} is a constant: it has no gradient here; use jax.lax.stop_gradient({name})")
@@ -244,17 +244,17 @@ def _compiled(rule: Any, options: Any) -> Any:
 
 
 def _is_explicit(x: Array) -> bool:
-    """Whether the sharding of an array is a part of its type, which indexing and products cannot always infer."""
+    """Whether the sharding of an array is part of its type; indexing and products cannot always infer it."""
     return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
 
 
 def _finite(m: Array) -> Array:
-    """Maxima with the lowest number for -inf. XLA fuses a comparison with 0 less well."""
+    """Replace -inf by the lowest finite number. XLA fuses this better than a comparison."""
     return jnp.maximum(m, jnp.finfo(m.dtype).min)  # type: ignore[no-untyped-call]
 
 
 def _scatter(x: Array, index: Array, value: float) -> Array:
-    """The rows with the entry at each index replaced."""
+    """Set the entry at the index of each row, by a scatter."""
     rows = jnp.reshape(x, (-1, x.shape[-1]))
     at_index = rows.at[jnp.arange(rows.shape[0]), jnp.reshape(index, (-1,))]
     rows = at_index.set(value, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
@@ -262,7 +262,7 @@ def _scatter(x: Array, index: Array, value: float) -> Array:
 
 
 def _are_known(sizes: tuple[Any, ...]) -> bool:
-    """Whether sizes are numbers: for jax.export they may be symbols, on whose values no loop can depend."""
+    """Whether sizes are ints. In jax.export they may be symbolic, and loops cannot depend on their values."""
     return all(isinstance(size, int) for size in sizes)
 
 
@@ -290,14 +290,14 @@ def _sum_of(function: Any, x: Array, shift: Array) -> Array:
 
 @functools.cache
 def _group(length: int) -> int | None:
-    """Entries to sum at a time; XLA takes three times as long for sums of functions of more than 40000 entries."""
+    """Entries per partial sum: in XLA, sums of functions of more than 40000 entries take three times as long."""
     if length <= 2**15:
         return None
     return next((n for n in range(2**14, 1000, -1) if length % n == 0), None)
 
 
 def _varying(total: Array, *arrays: Array | None) -> Array:
-    """The same, of the type of what depends on these arrays: under shard_map they may differ from device to device."""
+    """The same values, marked as varying over the devices over which these arrays vary under shard_map."""
     for array in arrays:
         if array is not None and not _is_explicit(array):
             first = jnp.reshape(array, (-1,))[:1]

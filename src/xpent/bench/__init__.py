@@ -1,1 +1,1 @@
-"""How fast xpent is on this machine, beside what one would have used instead and the limit, a plain copy."""
+"""Measure the speed of xpent, of other implementations and of a plain copy, which is a lower bound."""

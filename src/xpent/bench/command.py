@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xpent.bench import report
 from xpent.bench.contestants import FUNCTIONS, LIBRARIES, LINEAR, Contestant, contestants
-from xpent.bench.measure import Problem, Result, Shape, peak_memory, takes, times
+from xpent.bench.measure import Problem, Result, Shape, peak_memory, supports, times
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 SERIES: dict[str, Sequence[Shape]] = {
@@ -29,26 +29,28 @@ LINEAR_SERIES: dict[str, Sequence[Shape]] = {
 
 
 def prepare(options: argparse.Namespace) -> Callable[[], int]:
-    """What measures what the options ask for and prints it; wrong options raise a ValueError."""
+    """Return a function that runs the measurements and prints them; raise ValueError if an option is invalid."""
     if options.rounds is None:
         options.rounds = 5 if options.linear else 15
     _check_options(options)
-    people = [one for one in contestants() if _is_asked(one, options)]
-    if not people:
-        raise ValueError(f"nobody takes part; there are {', '.join(one.name for one in contestants())}")
+    installed = contestants()
+    selected = [contestant for contestant in installed if _is_selected(contestant, options)]
+    if not selected:
+        names = ", ".join(contestant.name for contestant in installed)
+        raise ValueError(f"no implementation matches --library and --peer; those installed are {names}")
     problems = _problems(options)
     if options.plot:
         report.check_plot(options.plot)
-    return functools.partial(_run, options, people, problems)
+    return functools.partial(_run, options, selected, problems)
 
 
-def _run(options: argparse.Namespace, people: list[Contestant], problems: list[Problem]) -> int:
+def _run(options: argparse.Namespace, selected: list[Contestant], problems: list[Problem]) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("rounds", total=len(problems) * options.rounds)
         for problem in problems:
-            results += _measure(problem, people, options, lambda: bars.advance(task))
+            results += _measure(problem, selected, options, lambda: bars.advance(task))
     if options.json:
         print(report.to_json(results))
     else:
@@ -59,14 +61,15 @@ def _run(options: argparse.Namespace, people: list[Contestant], problems: list[P
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    allowed = {"function": FUNCTIONS, "library": LIBRARIES, "peer": [one.name for one in contestants()]}
+    peers = [contestant.name for contestant in contestants()]
+    allowed = {"function": FUNCTIONS, "library": LIBRARIES, "peer": peers}
     for name, choices in {**allowed, "dtype": DTYPES, "series": _series(options)}.items():
         given = getattr(options, name)
         for value in [given] if isinstance(given, str) else given or ():
             if value not in choices:
                 raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
     if options.linear and options.function:
-        raise ValueError("--function is not for linear, which measures loss and gradients")
+        raise ValueError("--function cannot be combined with linear, which measures the loss and its gradients")
     if options.rounds < 2:
         raise ValueError(f"--rounds must be at least 2, got {options.rounds}")
 
@@ -86,21 +89,21 @@ def _shape(text: str, names: tuple[str, ...]) -> Shape:
     numbers = text.split("x")
     if len(numbers) != len(names) or not all(number.isdecimal() and int(number) for number in numbers):
         example = {2: "8192x1000", 3: "2048x512x32000"}[len(names)]
-        raise ValueError(f"--shape must be {'x'.join(names)}, like {example}, got {text!r}")
+        raise ValueError(f"--shape must be {'x'.join(names)}, for example {example}, got {text!r}")
     return tuple(map(int, numbers))
 
 
-def _is_asked(one: Contestant, options: argparse.Namespace) -> bool:
-    is_of_library = not options.library or one.library in options.library
-    is_compared = not options.peer or one.is_ours or one.name in options.peer
-    return one.is_limit or (is_of_library and is_compared)
+def _is_selected(contestant: Contestant, options: argparse.Namespace) -> bool:
+    is_of_library = not options.library or contestant.library in options.library
+    is_compared = not options.peer or contestant.is_ours or contestant.name in options.peer
+    return contestant.is_limit or (is_of_library and is_compared)
 
 
 def _measure(
-    problem: Problem, people: list[Contestant], options: argparse.Namespace, advance: Callable[[], None]
+    problem: Problem, selected: list[Contestant], options: argparse.Namespace, advance: Callable[[], None]
 ) -> list[Result]:
-    those = [one for one in people if takes(one, problem)]
-    results = times(problem, those, options.rounds, advance)
+    supported = [contestant for contestant in selected if supports(contestant, problem)]
+    results = times(problem, supported, options.rounds, advance)
     if not (options.memory or options.linear):
         return results
     return [

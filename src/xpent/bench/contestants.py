@@ -1,4 +1,4 @@
-"""Who takes part: for a function, arrays go in and a call of no arguments comes out, which runs to its end."""
+"""The implementations to measure. Each maps arrays to a function without arguments that computes the result."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import xpent
 
 Run = Callable[[], Any]
 FUNCTIONS = ("loss", "loss_and_gradient", "softmax", "log_softmax", "logsumexp")
-LINEAR = "linear"  # loss and gradients of a linear layer and cross-entropy: features, weight and labels go in
+LINEAR = "linear"  # loss and gradients of a linear layer with cross-entropy, from features, weight and labels
 LIMIT = "copy"
 LIBRARIES = ("numpy", "torch", "jax")
 
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """One that computes some of the functions, given arrays of its library, the labels last."""
+    """An implementation of some of the functions. Their arguments are arrays of its library, with labels last."""
 
     name: str
     library: str
     functions: dict[str, Callable[..., Run]]
-    needs: str = ""  # what must be installed besides its library
-    kernel_dtypes: tuple[str, ...] = ()  # what it takes, if it is a kernel for NVIDIA GPUs
+    needs: str = ""  # the package it requires in addition to its library
+    kernel_dtypes: tuple[str, ...] = ()  # the supported dtypes of a kernel for NVIDIA GPUs
 
     @property
     def is_ours(self) -> bool:
@@ -35,25 +35,25 @@ class Contestant:
 
     @property
     def is_limit(self) -> bool:
-        """Whether it is the least that must be done."""
+        """Whether it is the plain copy, which is a lower bound of the time."""
         return self.name == LIMIT
 
     @property
     def is_installed(self) -> bool:
-        """Whether all it needs is there."""
+        """Whether all required packages are installed."""
         return all(importlib.util.find_spec(name) for name in (self.library, self.needs) if name)
 
 
 def contestants(libraries: Sequence[str] = LIBRARIES) -> list[Contestant]:
-    """All of them that are installed, of some libraries; the limit first."""
+    """The installed implementations of these libraries, starting with the plain copy."""
     makers = {"numpy": _with_numpy, "torch": _with_torch, "jax": _with_jax}
     found = [library for library in libraries if importlib.util.find_spec(library)]
-    everyone = [one for library in found for one in makers[library]()]
-    return [one for one in everyone if one.is_installed]
+    known = [contestant for library in found for contestant in makers[library]()]
+    return [contestant for contestant in known if contestant.is_installed]
 
 
 def _call(function: Callable[..., Any]) -> Callable[[Any, Any], Run]:
-    """What takes the logits alone."""
+    """Adapt a function that takes only the logits."""
     return lambda x, _: lambda: function(x)
 
 
@@ -113,7 +113,7 @@ def _with_torch() -> list[Contestant]:
 
     def forward(function: Callable[..., Any]) -> Callable[[Any, Any], Run]:
         def prepare(x: Any, labels: Any) -> Run:
-            torch.compiler.reset()  # else a function is compiled for a few shapes only
+            torch.compiler.reset()  # the number of shapes per compiled function is limited
 
             def run() -> None:
                 with torch.no_grad():
@@ -136,7 +136,7 @@ def _with_torch() -> list[Contestant]:
                 _finish(labels)
                 gradients = [x.grad for x in inputs]
                 for x in inputs:
-                    x.grad = None  # else it is held while others run
+                    x.grad = None  # free the memory before other implementations run
                 return loss.detach(), gradients
 
             return run
@@ -162,7 +162,7 @@ def _with_torch() -> list[Contestant]:
         lambda x: functional.log_softmax(x, -1),
         lambda x: torch.logsumexp(x, -1),
     )
-    # Compiled, they would hold all logits; and what compiling takes would be measured as theirs.
+    # These are not compiled: compiled functions store all logits, and the memory of compilation would be included.
     of_layer: dict[str, Callable[..., Any]] = {
         "xpent torch": xpent.linear_cross_entropy,
         "torch": lambda x, weight, y: functional.cross_entropy(functional.linear(x, weight), y),
@@ -177,7 +177,7 @@ def _with_torch() -> list[Contestant]:
 
 
 def _linear_with_torch(backward: Callable[[Callable[..., Any]], Callable[..., Run]]) -> list[Contestant]:
-    """Those that never hold all logits: PyTorch's own, since 2.13, and kernels."""
+    """Implementations that do not store all logits: that of PyTorch 2.13 and later, and kernels."""
     from torch import nn
 
     def chunked(features: Any, weight: Any, labels: Any) -> Any:
@@ -194,9 +194,9 @@ def _linear_with_torch(backward: Callable[[Callable[..., Any]], Callable[..., Ru
 
         return cut_cross_entropy.linear_cross_entropy(features, weight, labels)
 
-    own = [Contestant("torch chunked", "torch", {LINEAR: backward(chunked)})]
+    builtin = [Contestant("torch chunked", "torch", {LINEAR: backward(chunked)})]
     return [
-        *(own if hasattr(nn, "LinearCrossEntropyOptions") else ()),
+        *(builtin if hasattr(nn, "LinearCrossEntropyOptions") else ()),
         Contestant("liger", "torch", {LINEAR: backward(liger)}, "liger_kernel", ("float32", "float16", "bfloat16")),
         Contestant("cut-cross-entropy", "torch", {LINEAR: backward(cut)}, "cut_cross_entropy", ("float16", "bfloat16")),
     ]
@@ -223,7 +223,7 @@ def _with_jax() -> list[Contestant]:
         compiled = jax.jit(jax.value_and_grad(function, (0, 1)))
 
         def prepare(*arrays: Any) -> Run:
-            ahead = compiled.lower(*arrays).compile()  # so that the memory this takes is not counted
+            ahead = compiled.lower(*arrays).compile()  # compile now, so that peak_memory excludes compilation
             return lambda: jax.block_until_ready(ahead(*arrays))  # type: ignore[no-untyped-call]
 
         return prepare

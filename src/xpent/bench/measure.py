@@ -1,4 +1,4 @@
-"""Times, measured in interleaved rounds, and peaks of memory, each in a process of its own."""
+"""Measure times in interleaved rounds, and peak memory in separate processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """A function of logits of a shape (rows, classes) and dtype, or of a layer (rows, depth, classes)."""
+    """A function, its dtype, and its shape: (rows, classes) for logits, (rows, depth, classes) for a layer."""
 
     function: str
     shape: Shape
@@ -30,13 +30,13 @@ class Problem:
     device: str = "cpu"
 
     def prepare(self, contestant: Contestant) -> Run:
-        """The call to time, on arrays of the contestant's library."""
+        """The call to measure, on arrays of the library of a contestant."""
         generator = np.random.default_rng(0)
         rows, *depth, classes = self.shape
         shapes = [(rows, *depth), (classes, *depth)] if depth else [(rows, classes)]
         arrays = [generator.standard_normal(shape, dtype=np.float32) for shape in shapes]
         for weight in arrays[1:]:
-            weight /= np.float32(math.sqrt(weight.shape[1]))  # logits of variance 1
+            weight /= np.float32(math.sqrt(weight.shape[1]))  # so that the logits have variance 1
         labels = generator.integers(classes, size=rows)
         given = _arrays(contestant.library, arrays, labels, self.dtype, self.device)
         return contestant.functions[self.function](*given)
@@ -48,20 +48,20 @@ class Problem:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one logit."""
+        """The size of a logit in bytes."""
         return {"float64": 8, "float32": 4}.get(self.dtype, 2)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a contestant took for a problem."""
+    """The time and memory that a contestant needs for a problem."""
 
     contestant: str
     library: str
     problem: Problem
-    seconds: float  # the median
-    spread: float  # half the range of the middle half, over the median
-    memory: float | None = None  # peak beyond the inputs and, of a layer, the gradients, in bytes
+    seconds: float  # the median over the rounds
+    spread: float  # half the interquartile range, divided by the median
+    memory: float | None = None  # peak in bytes without the inputs, and for a layer also without the gradients
 
 
 def _arrays(library: str, arrays: list[Any], labels: Any, dtype: str, device: str) -> list[Any]:
@@ -77,8 +77,8 @@ def _arrays(library: str, arrays: list[Any], labels: Any, dtype: str, device: st
     return [*(x.astype(dtype, copy=False) for x in arrays), labels]
 
 
-def takes(contestant: Contestant, problem: Problem) -> bool:
-    """Whether a contestant can be asked: NumPy has no bfloat16, JAX no float64 unless told, and neither a device."""
+def supports(contestant: Contestant, problem: Problem) -> bool:
+    """Whether a contestant supports a problem. NumPy and JAX are measured on the CPU, and JAX not in float64."""
     if contestant.kernel_dtypes and (problem.device == "cpu" or problem.dtype not in contestant.kernel_dtypes):
         return False
     if contestant.library == "jax":
@@ -90,33 +90,34 @@ def takes(contestant: Contestant, problem: Problem) -> bool:
 
 
 def times(
-    problem: Problem, people: list[Contestant], rounds: int, advance: Callable[[], None] = lambda: None
+    problem: Problem, selected: list[Contestant], rounds: int, advance: Callable[[], None] = lambda: None
 ) -> list[Result]:
-    """The median time of each contestant, all taken in turn so that what slows the machine down slows them all."""
-    runs = {one: problem.prepare(one) for one in people}
-    seconds: dict[Contestant, list[float]] = {one: [] for one in people}
+    """The median time of each contestant. Rounds are interleaved, so that a slowdown of the machine affects all."""
+    runs = {contestant: problem.prepare(contestant) for contestant in selected}
+    seconds: dict[Contestant, list[float]] = {contestant: [] for contestant in selected}
     for run in runs.values():
         run(), run()
     for _ in range(rounds):
-        for one, run in runs.items():
-            repeats = 1 if not seconds[one] else max(1, int(2e-3 / (seconds[one][0] + 1e-9)))
+        for contestant, run in runs.items():
+            measured = seconds[contestant]
+            repeats = 1 if not measured else max(1, int(2e-3 / (measured[0] + 1e-9)))
             start = time.perf_counter()
             for _ in range(repeats):
                 run()
-            seconds[one].append((time.perf_counter() - start) / repeats)
+            measured.append((time.perf_counter() - start) / repeats)
         advance()
-    return [_result(one, problem, seconds[one]) for one in people]
+    return [_result(contestant, problem, seconds[contestant]) for contestant in selected]
 
 
-def _result(one: Contestant, problem: Problem, seconds: list[float]) -> Result:
+def _result(contestant: Contestant, problem: Problem, seconds: list[float]) -> Result:
     low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    return Result(one.name, one.library, problem, median, (high - low) / 2 / median)
+    return Result(contestant.name, contestant.library, problem, median, (high - low) / 2 / median)
 
 
 def peak_memory(problem: Problem, name: str, library: str) -> float | None:
-    """Bytes that a contestant holds at most beyond its inputs, in a fresh process; None where that cannot be known.
+    """The peak memory of a contestant in bytes, without its inputs, in a new process; None if it cannot be measured.
 
-    For a layer, whose gradients are as large as its inputs, beyond those, too.
+    For a layer, the gradients, which are as large as the inputs, are also subtracted.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         peak = pool.apply(_peak, (problem, name, library))
@@ -127,12 +128,12 @@ def peak_memory(problem: Problem, name: str, library: str) -> float | None:
 
 
 def _peak(problem: Problem, name: str, library: str) -> float | None:
-    (contestant,) = [one for one in contestants([library]) if one.name == name]
+    (contestant,) = [contestant for contestant in contestants([library]) if contestant.name == name]
     if problem.device != "cpu":
         import torch
 
         run = problem.prepare(contestant)
-        run()  # kernels are tuned once, in memory of their own
+        run()  # the first call tunes kernels, which allocates memory
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -142,9 +143,9 @@ def _peak(problem: Problem, name: str, library: str) -> float | None:
         return None
     classes = min(64, problem.shape[-1]) if problem.function == LINEAR else problem.shape[-1]
     small = replace(problem, shape=(4, *problem.shape[1:-1], classes))
-    small.prepare(contestant)()  # what is loaded and compiled once
+    small.prepare(contestant)()  # load modules and compile, so that this is not included
     run = problem.prepare(contestant)
-    run()  # the first call waits until JAX has freed the NumPy arrays that it copies
+    run()  # after the first call JAX has freed the NumPy arrays that it copied
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     held = _status("VmRSS")

@@ -1,4 +1,4 @@
-"""What was measured: a table for people, JSON for machines, a plot."""
+"""Print the results as a table or as JSON, and plot them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Points = list[tuple[float, float]]
 
 
 def machine() -> dict[str, str]:
-    """Where this was measured, and with what."""
+    """The date, the processor and the versions of packages."""
     packages = ("numpy", "torch", "jax", "jaxlib", "optax", "scipy", "scikit-learn")
     versions = {"xpent": __version__}
     for name in packages:
@@ -51,12 +51,12 @@ def _processor() -> str:
 
 
 def to_json(results: Sequence[Result]) -> str:
-    """All of it."""
+    """Format the results and the machine as JSON."""
     return json.dumps({**machine(), "results": [asdict(result) for result in results]}, indent=2)
 
 
 def print_table(results: Sequence[Result], console: Console) -> None:
-    """A table for each function, with what stands beside xpent in ratios of one run."""
+    """Print a table for each problem, with times relative to xpent and to the copy in the same run."""
     console.print(", ".join(f"{name} {value}" for name, value in machine().items()), highlight=False)
     problems = dict.fromkeys(result.problem for result in results)
     for problem in problems:
@@ -86,7 +86,7 @@ def _table(problem: Problem, results: Sequence[Result]) -> Table:
 
 
 def _ours(result: Result, results: Sequence[Result]) -> float | None:
-    """The time of xpent on the same library, compiled beside compiled."""
+    """The time of xpent on the same library; that of compiled xpent for compiled implementations."""
     suffix = " compiled" if result.contestant.endswith(" compiled") else ""
     return {r.contestant: r.seconds for r in results}.get(f"{OURS} {result.library}{suffix}")
 
@@ -97,28 +97,28 @@ def check_plot(file: str) -> None:
 
     path, formats = Path(file), Figure().canvas.get_supported_filetypes()
     if not path.parent.is_dir():
-        raise ValueError(f"--plot {file}: there is no such directory")
+        raise ValueError(f"--plot {file}: no such directory")
     if path.suffix.removeprefix(".") not in formats:
         raise ValueError(f"--plot {file}: the name must end with one of {', '.join(formats)}")
 
 
 def plot(results: Sequence[Result], file: str) -> None:
-    """On log axes, a panel for each function: time against size, of a layer memory against classes; with the limit."""
+    """Plot time against size, or for a layer memory against classes, on log axes with a panel for each function."""
     from matplotlib.figure import Figure
 
     functions = list(dict.fromkeys(result.problem.function for result in results))
     figure = Figure(figsize=(6 * len(functions), 5), layout="constrained")
     panels = figure.subplots(1, len(functions), squeeze=False)[0]
     for panel, function in zip(panels, functions, strict=True):
-        mine = [result for result in results if result.problem.function == function]
-        lines = _memory_lines(mine) if function == LINEAR else _time_lines(mine)
+        of_function = [result for result in results if result.problem.function == function]
+        lines = _memory_lines(of_function) if function == LINEAR else _time_lines(of_function)
         for name, points in lines.items():
             style = {"color": "black", "linestyle": "--"} if name in (LIMIT, LOGITS) else {}
             width = 2.5 if name.startswith(OURS) else 1.2
             panel.loglog(*zip(*sorted(points), strict=True), label=name, marker=".", linewidth=width, **style)
         if function == LINEAR:
-            layers = dict.fromkeys(f"{r.problem.shape[0]} x {r.problem.shape[1]}" for r in mine)
-            panel.set(title=f"peak beyond inputs and gradients, rows x depth: {', '.join(layers)}")
+            layers = dict.fromkeys(f"{r.problem.shape[0]} x {r.problem.shape[1]}" for r in of_function)
+            panel.set(title=f"peak memory without inputs and gradients, rows x depth: {', '.join(layers)}")
             panel.set(xlabel="classes", ylabel="MiB")
         else:
             panel.set(title=function, xlabel="logits", ylabel="ms")
@@ -135,7 +135,7 @@ def _time_lines(results: Sequence[Result]) -> dict[str, Points]:
 
 
 def _memory_lines(results: Sequence[Result]) -> dict[str, Points]:
-    """Of less than 1 MiB as of 1, for a process grows by as much for any reason; and what all logits would take."""
+    """Peak memory, at least 1 MiB because smaller values are noise, and the size of all logits for comparison."""
     sizes = {r.problem: r.problem.logits * r.problem.itemsize / 2**20 for r in results}
     lines: dict[str, Points] = {LOGITS: [(problem.shape[-1], size) for problem, size in sizes.items()]}
     for r in results:
