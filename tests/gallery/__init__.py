@@ -1,10 +1,10 @@
-"""A right implementation in NumPy, and wrong ones that differ from it in one step each; the kit tells them apart."""
+"""A correct implementation in NumPy and defective ones, each with one defect, to test the conformance suite."""
 
-from gallery import accuracy, broken, calls, derivatives, labels, layouts, others, reductions, weights
+from gallery import accuracy, calls, derivatives, labels, layouts, nonfinite, others, reductions, weights
 from gallery.catalogue import GALLERY, HEAVY, implementation
-from gallery.right import CrossEntropy, LinearCrossEntropy, LogSoftmax, LogSumExp, Softmax
+from gallery.correct import CrossEntropy, LinearCrossEntropy, LogSoftmax, LogSumExp, Softmax
 
-ROOMS = (accuracy, labels, weights, broken, reductions, layouts, derivatives, calls, others)
-RIGHT = (CrossEntropy, LinearCrossEntropy, Softmax, LogSoftmax, LogSumExp)
+MODULES = (accuracy, labels, weights, nonfinite, reductions, layouts, derivatives, calls, others)
+CORRECT = (CrossEntropy, LinearCrossEntropy, Softmax, LogSoftmax, LogSumExp)
 
-__all__ = ["GALLERY", "HEAVY", "RIGHT", "ROOMS", "implementation"]
+__all__ = ["CORRECT", "GALLERY", "HEAVY", "MODULES", "implementation"]

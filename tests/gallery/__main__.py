@@ -1,4 +1,4 @@
-"""`python tests/gallery` prints what catches each, in Markdown."""
+"""`python tests/gallery` prints the table of defects for docs/gallery.md."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from gallery import GALLERY
 
-print("| wrong implementation | caught by | cases that fail |\n|---|---|---|")
-for wrong in GALLERY:
-    print(f"| {wrong.description} | `{wrong.case}` | {len(wrong.failures())} |")
+print("| defect | caught by | cases that fail |\n|---|---|---|")
+for defect in GALLERY:
+    print(f"| {defect.description} | `{defect.case}` | {len(defect.failures())} |")

@@ -1,16 +1,16 @@
-"""Where digits are lost."""
+"""Defects that lose digits or overflow."""
 
 from functools import cached_property
 
 import numpy as np
 
 from gallery.catalogue import caught_by
-from gallery.right import CrossEntropy, total
+from gallery.correct import CrossEntropy, total
 
 
 @caught_by("offset+1e4", "masked classes, side effects, number of classes, confident, forward mode")
-class TakesNoMaximumOut(CrossEntropy):
-    """`exp(x)` is summed as it is."""
+class DoesNotSubtractTheMaximum(CrossEntropy):
+    """`exp(x)` is summed without subtracting the maximum."""
 
     shift = cached_property(lambda self: np.zeros_like(self.largest))
     is_first = cached_property(lambda self: np.zeros_like(self.x, dtype=bool))
@@ -20,7 +20,7 @@ class TakesNoMaximumOut(CrossEntropy):
 
 
 @caught_by("offsets-differ-by-row", "masked classes, axes, side effects, non-finite rows, confident, forward mode")
-class TakesTheMaximumOfTheBatchOut(TakesNoMaximumOut):
+class SubtractsTheMaximumOfTheBatch(DoesNotSubtractTheMaximum):
     """The maximum of the whole batch is subtracted from every row."""
 
     shift = cached_property(lambda self: np.zeros_like(self.largest) + np.max(self.x, initial=-np.inf))
@@ -30,7 +30,7 @@ class TakesTheMaximumOfTheBatchOut(TakesNoMaximumOut):
 class SubtractsTheTargetFromTheLogSumExp(CrossEntropy):
     """The loss is `lse - x_t`, which cancels."""
 
-    def surprise(self, q):
+    def weighted_log_loss(self, q):
         return q * np.where(q == 0, 0, self.log_sum - self.x)
 
 
@@ -43,7 +43,7 @@ class SubtractsTheTargetFromTheProbability(CrossEntropy):
 
 @caught_by("margin-20")
 class AddsOneBeforeTheLogarithm(CrossEntropy):
-    """`log(1 + rest)` stands for `log1p(rest)`."""
+    """`log(1 + rest)` is used instead of `log1p(rest)`."""
 
     log_rest = cached_property(lambda self: np.log(1 + self.rest))
 
@@ -52,7 +52,7 @@ class AddsOneBeforeTheLogarithm(CrossEntropy):
 class TakesTheLogarithmOfAProbability(CrossEntropy):
     """The loss is `-log(p + 1e-12)`."""
 
-    def surprise(self, q):
+    def weighted_log_loss(self, q):
         return -q * np.log(self.p + 1e-12)
 
 
@@ -60,13 +60,13 @@ class TakesTheLogarithmOfAProbability(CrossEntropy):
 class ClipsTheProbability(CrossEntropy):
     """The loss is `-log(clip(p, 1e-7, 1 - 1e-7))`."""
 
-    def surprise(self, q):
+    def weighted_log_loss(self, q):
         return -q * np.log(np.clip(self.p, 1e-7, 1 - 1e-7))
 
 
 @caught_by("confident-and-wrong-100", "masked classes, confident, where, z-loss")
 class ClipsTheLoss(CrossEntropy):
-    """No loss is larger than 50."""
+    """Losses are clipped to 50."""
 
     @cached_property
     def losses(self):
@@ -80,8 +80,8 @@ class ClipsTheLoss(CrossEntropy):
     "memory layout, offset, reductions, sample weights, soft targets, ties, confident and wrong, "
     "unnormalized targets, where, z-loss",
 )
-class GradientIsOnePercentOff(CrossEntropy):
-    """The gradient is 1 % too large."""
+class GradientIsOnePercentTooLarge(CrossEntropy):
+    """The gradient is 1% too large."""
 
     @cached_property
     def slope(self):
@@ -89,15 +89,15 @@ class GradientIsOnePercentOff(CrossEntropy):
 
 
 @caught_by("two-equal", "axes, block sizes, offset, confident and wrong")
-class TakesAllOfTheLargestOut(CrossEntropy):
-    """Classes that share the maximum are taken out of the sum together."""
+class OmitsAllMaximaFromTheSum(CrossEntropy):
+    """All classes that share the maximum are omitted from the sum, not only the first."""
 
     is_first = cached_property(lambda self: self.x == self.shift)
 
 
 @caught_by("two-equal-target-among", "axes, block sizes, offset, confident and wrong")
-class GradientOfTiesGoesToTheFirst(CrossEntropy):
-    """Of the classes that share the maximum only the first gets a gradient."""
+class OnlyTheFirstMaximumHasAGradient(CrossEntropy):
+    """If several classes share the maximum, only the first has a gradient."""
 
     @cached_property
     def slope(self):

@@ -1,16 +1,16 @@
-"""Calls that are wrong, or only look so."""
+"""Defects with invalid arguments and rare but valid ones."""
 
 from functools import cached_property
 
 import numpy as np
 
 from gallery.catalogue import caught_by
-from gallery.right import CrossEntropy
+from gallery.correct import CrossEntropy
 
 
 @caught_by("too-few-labels")
-class MissingLabelsAreMadeUp(CrossEntropy):
-    """Labels that are missing are 0."""
+class MissingLabelsAreZero(CrossEntropy):
+    """Missing labels are replaced by 0."""
 
     def __init__(self, logits, targets, **options):
         if targets.ndim == logits.ndim - 1 == 1 and "axis" not in options:
@@ -20,7 +20,7 @@ class MissingLabelsAreMadeUp(CrossEntropy):
 
 @caught_by("too-few-sample-weights")
 class SampleWeightsAreBroadcast(CrossEntropy):
-    """One sample weight serves for all rows."""
+    """A single sample weight is broadcast to all rows."""
 
     def __init__(self, logits, targets, *, sample_weight=None, **options):
         if sample_weight is not None and len(sample_weight) == 1:
@@ -29,8 +29,8 @@ class SampleWeightsAreBroadcast(CrossEntropy):
 
 
 @caught_by("too-many-class-weights")
-class ClassWeightsAreCut(CrossEntropy):
-    """Class weights beyond the last class are left out."""
+class ClassWeightsAreTruncated(CrossEntropy):
+    """Class weights beyond the last class are ignored."""
 
     def __init__(self, logits, targets, *, class_weight=None, axis=-1, **options):
         if class_weight is not None and axis == -1:
@@ -39,8 +39,8 @@ class ClassWeightsAreCut(CrossEntropy):
 
 
 @caught_by("labels-of-floats")
-class FloatingPointLabelsAreCut(CrossEntropy):
-    """Labels are cast to integers, whatever they are."""
+class FloatingPointLabelsAreTruncated(CrossEntropy):
+    """Floating-point labels are cast to integers."""
 
     def __init__(self, logits, targets, **options):
         targets = targets.astype(np.int64) if targets.ndim < logits.ndim and targets.dtype.kind == "f" else targets
@@ -48,7 +48,7 @@ class FloatingPointLabelsAreCut(CrossEntropy):
 
 
 @caught_by("no-classes")
-class NoClassesHaveNoLoss(CrossEntropy):
+class LossWithoutClassesIsZero(CrossEntropy):
     """Without classes the loss is 0."""
 
     def __init__(self, logits, targets, **options):
@@ -67,8 +67,8 @@ class ComputesInHalfPrecision(CrossEntropy):
 
 
 @caught_by("cotangent-per-row")
-class CotangentIsLookedAtByItsSum(CrossEntropy):
-    """A cotangent that sums to the number of rows is taken for ones."""
+class CotangentIsComparedByItsSum(CrossEntropy):
+    """A cotangent whose sum is the number of rows is replaced by ones."""
 
     def cotangent(self, g):
         return super().cotangent(None if g is None or np.sum(g) == g.size else g)
@@ -76,16 +76,16 @@ class CotangentIsLookedAtByItsSum(CrossEntropy):
 
 @caught_by("axis-0-of-a-square")
 class AxisOfASquareIsTheLast(CrossEntropy):
-    """Where the last axis is as long as the one asked for, the classes are taken to lie last."""
+    """If `axis` has the length of the last axis, the last axis is used."""
 
-    def in_order(self, axis):
+    def class_axes(self, axis):
         is_one = isinstance(axis, int) and self.logits.shape[axis] == self.logits.shape[-1]
-        return (-1,) if is_one else super().in_order(axis)
+        return (-1,) if is_one else super().class_axes(axis)
 
 
 @caught_by("one-label-for-all-rows")
 class OneLabelIsBroadcast(CrossEntropy):
-    """One label serves for all rows."""
+    """A single label is broadcast to all rows."""
 
     def __init__(self, logits, targets, **options):
         targets = np.broadcast_to(targets, len(logits)) if targets.shape == (1,) and logits.ndim == 2 else targets
@@ -93,8 +93,8 @@ class OneLabelIsBroadcast(CrossEntropy):
 
 
 @caught_by("labels-in-a-column")
-class ColumnsOfLabelsAreFlattened(CrossEntropy):
-    """Labels of shape (N, 1) are taken for N labels."""
+class ColumnOfLabelsIsFlattened(CrossEntropy):
+    """Labels of shape (N, 1) are flattened."""
 
     def __init__(self, logits, targets, **options):
         is_column = targets.shape == (len(logits), 1) and logits.shape[-1] > 1
@@ -103,7 +103,7 @@ class ColumnsOfLabelsAreFlattened(CrossEntropy):
 
 @caught_by("label-255-beside-ignore-index-minus-1")
 class IgnoreIndexWraps(CrossEntropy):
-    """`ignore_index` is cast to the dtype of the labels, and -1 is 255."""
+    """`ignore_index` is cast to the dtype of the labels, so that -1 becomes 255."""
 
     @cached_property
     def is_ignored(self):
@@ -114,14 +114,14 @@ class IgnoreIndexWraps(CrossEntropy):
 
 @caught_by("Fortran-sequences")
 class LabelsAreReadInMemoryOrder(CrossEntropy):
-    """Labels are read in the order in which they lie in memory."""
+    """Labels are read in memory order."""
 
     labels = cached_property(lambda self: self.targets.ravel(order="K").reshape(-1, 1))
 
 
 @caught_by("sample-weight-of-sequences")
-class SampleWeightsOfSequencesAreReadByColumns(CrossEntropy):
-    """Sample weights of several axes are flattened with the first varying fastest."""
+class SampleWeightsAreFlattenedInFortranOrder(CrossEntropy):
+    """Sample weights with several axes are flattened in Fortran order."""
 
     @cached_property
     def sample(self):
@@ -130,40 +130,40 @@ class SampleWeightsOfSequencesAreReadByColumns(CrossEntropy):
 
 @caught_by("masked-class-of-weight-0")
 class WeightOfZeroTimesInfinityIsNaN(CrossEntropy):
-    """Terms are guarded against 0 * inf before they are weighted."""
+    """0 * inf is NaN if the 0 comes from a class weight."""
 
-    def surprise(self, q):
-        is_lost = (q == 0) & (self.smoothed != 0) & (self.x == -np.inf)
-        return np.where(is_lost, np.nan, super().surprise(q))
+    def weighted_log_loss(self, q):
+        is_nan = (q == 0) & (self.smoothed != 0) & (self.x == -np.inf)
+        return np.where(is_nan, np.nan, super().weighted_log_loss(q))
 
 
 @caught_by("masked-target-of-a-mean")
 class GradientOfAnInfiniteMeanIsNaN(CrossEntropy):
-    """The gradient of a mean that is infinite is NaN."""
+    """The gradient of an infinite mean is NaN."""
 
     def gradient(self, g):
         return super().gradient(g) + (np.nan if self.reduction == "mean" and np.isinf(self.value) else 0)
 
 
 @caught_by("nan-in-its-row-of-a-mean")
-class NaNSpoilsTheGradientOfAMean(CrossEntropy):
-    """The gradient of a mean that is NaN is NaN."""
+class GradientOfANaNMeanIsNaN(CrossEntropy):
+    """If the mean is NaN, the gradient of all rows is NaN."""
 
     def gradient(self, g):
         return super().gradient(g) + (np.nan if self.reduction == "mean" and np.isnan(self.value) else 0)
 
 
 @caught_by("nan-in-an-ignored-row-derivatives")
-class SecondDerivativesOfIgnoredRowsLeak(CrossEntropy):
-    """The second derivative of an ignored row is multiplied with 0, and 0 * NaN is NaN."""
+class SecondDerivativesOfIgnoredRowsAreMultipliedByZero(CrossEntropy):
+    """The second derivative of an ignored row is multiplied by 0, and 0 * NaN is NaN."""
 
     def hvp(self, v):
-        return super().hvp(v) + self.whole(np.where(self.is_ignored, 0 * self.given, 0))
+        return super().hvp(v) + self.unflatten(np.where(self.is_ignored, 0 * self.logit_rows, 0))
 
 
 @caught_by("integer-logits")
-class IntegerLogitsAreCut(CrossEntropy):
-    """Exponentials of integer logits are integers."""
+class ExponentialsOfIntegersAreTruncated(CrossEntropy):
+    """Exponentials of integer logits are truncated to integers."""
 
     @cached_property
     def terms(self):

@@ -1,4 +1,4 @@
-"""Wrong implementations: each names the case whose fault it is, and the other categories in which it must fail."""
+"""The list of defects, each with the case that must fail and all categories in which it fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpent.conformance.runner import Outcome, sweep
 
 @dataclass(frozen=True)
 class Function:
-    """A function whose calls are objects."""
+    """A function that returns the value of a call object."""
 
     call: type
 
@@ -23,9 +23,9 @@ class Function:
 
 
 class Derivatives:
-    """Those that a call has."""
+    """The derivatives, computed by call objects."""
 
-    lines: ClassVar = {"vjp": (), "jvp": (), "hvp": ()}  # a reproduction shows the value alone
+    lines: ClassVar = {"vjp": (), "jvp": (), "hvp": ()}  # reproductions show only the value
 
     def vjp(self, function, arrays, options, argument, g):
         call = function.call(*arrays, **options)
@@ -39,14 +39,14 @@ class Derivatives:
 
 
 def implementation(*calls):
-    """What is judged."""
+    """An implementation of the functions of these classes."""
     functions = {call.function: Function(call) for call in calls}
     return Implementation(calls[0].__name__, library("numpy"), functions, derivatives=Derivatives())
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A wrong implementation, the case that must catch it and the categories in which it fails at all."""
+class Defect:
+    """A defective implementation, the case that must fail, and all categories in which it fails."""
 
     call: type
     case: str
@@ -69,17 +69,17 @@ class Wrong:
         return [outcome for outcome in self.outcomes() if outcome.is_wrong]
 
 
-# What takes the oracle seconds is left out, unless it is what must catch the fault.
+# Cases whose exact values take seconds are omitted, unless they must fail.
 HEAVY = {"50257-classes", "128256-classes", "100000-classes-in-float16", "mean-of-66000-rows-in-float16", "digits"}
-GALLERY: list[Wrong] = []
+GALLERY: list[Defect] = []
 
 
 def caught_by(case: str, other_categories: str = "", *, dtype: str = "float32") -> Callable[[type], type]:
-    """Hang a wrong implementation in the gallery; its categories are parted by commas."""
+    """Add a defect to the gallery; categories are separated by commas."""
 
-    def hang(call: type) -> type:
+    def register(call: type) -> type:
         others = other_categories.split(", ") if other_categories else []
-        GALLERY.append(Wrong(call, case, frozenset((BY_ID[case].category, *others)), dtype))
+        GALLERY.append(Defect(call, case, frozenset((BY_ID[case].category, *others)), dtype))
         return call
 
-    return hang
+    return register

@@ -1,53 +1,53 @@
-"""Cotangents, forward mode and second derivatives."""
+"""Defects with cotangents, forward mode and second derivatives."""
 
 import numpy as np
 
 from gallery.catalogue import caught_by
-from gallery.right import CrossEntropy, total
+from gallery.correct import CrossEntropy, total
 
 
 @caught_by("value-with-gradient")
-class LossWithGradientIsShifted(CrossEntropy):
-    """Where the gradient is computed as well, the loss is that of the largest class."""
+class ValueWithGradientDiffers(CrossEntropy):
+    """The value returned with the gradient differs from the loss."""
 
-    value_with_gradient = property(lambda self: self.value - self.reduced(self.counts))
+    value_with_gradient = property(lambda self: self.value - self.reduced(self.active_weight))
 
 
 @caught_by("cotangent-of-a-sum")
-class CotangentIsNotRead(CrossEntropy):
-    """The gradient is not multiplied with the cotangent."""
+class CotangentIsIgnored(CrossEntropy):
+    """The gradient is not multiplied by the cotangent."""
 
     def cotangent(self, _):
         return super().cotangent(None)
 
 
 @caught_by("cotangent-per-row")
-class CotangentIsOneNumber(CrossEntropy):
-    """The cotangent of the first row is taken for that of all."""
+class CotangentOfTheFirstRowIsUsed(CrossEntropy):
+    """The cotangent of the first row is used for all rows."""
 
     def cotangent(self, g):
         return super().cotangent(g)[:1]
 
 
 @caught_by("cotangent-per-row-of-distributions")
-class CotangentOfDistributionsIsOneNumber(CrossEntropy):
-    """The cotangent of the first row is taken for that of all, with distributions."""
+class CotangentOfTheFirstRowIsUsedWithDistributions(CrossEntropy):
+    """With distributions, the cotangent of the first row is used for all rows."""
 
     def cotangent(self, g):
         return super().cotangent(g) if self.is_indices else super().cotangent(g)[:1]
 
 
 @caught_by("cotangent-0")
-class CotangentOfZeroIsNone(CrossEntropy):
-    """A cotangent of 0 is taken for none at all."""
+class CotangentOfZeroIsOne(CrossEntropy):
+    """A cotangent of 0 is replaced by 1."""
 
     def cotangent(self, g):
         return super().cotangent(g if g is not None and np.any(g) else None)
 
 
 @caught_by("cotangent-of-a-mean")
-class CotangentOfAMeanIsNotRead(CrossEntropy):
-    """The gradient of a mean is not multiplied with the cotangent."""
+class CotangentOfAMeanIsIgnored(CrossEntropy):
+    """The gradient of a mean is not multiplied by the cotangent."""
 
     def cotangent(self, g):
         return super().cotangent(None if self.reduction == "mean" else g)
@@ -66,15 +66,15 @@ class ForwardModeOfAMeanIsThatOfASum(CrossEntropy):
     """The derivative of a mean along a tangent is not divided by the number of rows."""
 
     def jvp(self, v):
-        return super().jvp(v) * (np.sum(self.counts) if self.reduction == "mean" else 1)
+        return super().jvp(v) * (np.sum(self.active_weight) if self.reduction == "mean" else 1)
 
 
 @caught_by("second-derivative", "masked classes, fully masked rows, ignored rows")
 class LogSumExpIsAConstant(CrossEntropy):
-    """The second derivative takes the log-sum-exp that the forward pass saved for a constant."""
+    """The second derivative treats the log-sum-exp of the forward pass as a constant."""
 
     def hvp(self, v):
-        return self.whole(self.factor * total(self.q) * self.p * self.rows(v))
+        return self.unflatten(self.factor * total(self.q) * self.p * self.rows(v))
 
 
 @caught_by("second-derivative", "masked classes, fully masked rows, ignored rows")
@@ -82,7 +82,7 @@ class GradientIsAConstant(CrossEntropy):
     """The second derivative is 0."""
 
     def hvp(self, _):
-        return self.whole(np.zeros_like(self.x))
+        return self.unflatten(np.zeros_like(self.x))
 
 
 @caught_by("second-derivative-of-a-mean")
@@ -95,7 +95,7 @@ class SecondDerivativeOfAMeanIsThatOfASum(CrossEntropy):
 
 @caught_by("second-derivative-with-every-option")
 class ZLossHasNoSecondDerivative(CrossEntropy):
-    """The second derivative leaves the z-loss out."""
+    """The second derivative omits the z-loss."""
 
     def hvp(self, v):
         self.z = 0

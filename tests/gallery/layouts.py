@@ -1,48 +1,48 @@
-"""Axes, memory, blocks, side effects and bits."""
+"""Defects with axes, memory layouts, blocks, side effects and repeatability."""
 
 from functools import cached_property
 
 import numpy as np
 
 from gallery.catalogue import caught_by
-from gallery.right import CrossEntropy, total
+from gallery.correct import CrossEntropy, total
 
 
 @caught_by("axis-0")
-class ClassesLieLast(CrossEntropy):
-    """`axis` is not read: the classes are taken to lie last."""
+class AxisIsIgnored(CrossEntropy):
+    """`axis` is ignored, and the last axis is used."""
 
-    def in_order(self, _):
+    def class_axes(self, _):
         return (-1,)
 
 
 @caught_by("sequences", "axes, memory layout, reductions")
-class ClassesLieOnAxisOne(CrossEntropy):
-    """The classes are taken to lie on axis 1, as torch has them, unless told otherwise."""
+class DefaultAxisIsOne(CrossEntropy):
+    """The default axis is 1, as in PyTorch."""
 
-    def in_order(self, axis):
-        return super().in_order(1 if axis == -1 and self.logits.ndim > 2 else axis)
+    def class_axes(self, axis):
+        return super().class_axes(1 if axis == -1 and self.logits.ndim > 2 else axis)
 
 
 @caught_by("axes-3-and-1")
 class AxesAreSorted(CrossEntropy):
-    """Several axes are flattened in the order of the array."""
+    """Several class axes are flattened in ascending order."""
 
-    def in_order(self, axis):
-        return sorted(super().in_order(axis))
+    def class_axes(self, axis):
+        return sorted(super().class_axes(axis))
 
 
 @caught_by("axes-1-and-3")
 class AxesAreReversed(CrossEntropy):
-    """Several axes are flattened with the first varying fastest."""
+    """Several class axes are flattened in reversed order."""
 
-    def in_order(self, axis):
-        return reversed(super().in_order(axis))
+    def class_axes(self, axis):
+        return reversed(super().class_axes(axis))
 
 
 @caught_by("axis-of-class-weights")
-class ClassWeightsLieLast(CrossEntropy):
-    """Class weights are multiplied along the last axis, wherever the classes lie."""
+class ClassWeightsAreAppliedToTheLastAxis(CrossEntropy):
+    """Class weights are applied along the last axis instead of `axis`."""
 
     @cached_property
     def w(self):
@@ -50,16 +50,16 @@ class ClassWeightsLieLast(CrossEntropy):
 
 
 @caught_by("Fortran-arrays", "axes")
-class MemoryIsReadInOrder(CrossEntropy):
-    """Arrays are read in the order in which they lie in memory."""
+class ArraysAreReadInMemoryOrder(CrossEntropy):
+    """Arrays are read in memory order."""
 
     def rows(self, array):
         return super().rows(array.ravel(order="K").reshape(array.shape))
 
 
 @caught_by("reversed-arrays")
-class StridesHaveNoSign(CrossEntropy):
-    """Strides are taken for positive."""
+class StridesArePositive(CrossEntropy):
+    """Negative strides are treated as positive."""
 
     def rows(self, array):
         is_reversed = array.size and min(array.strides, default=0) < 0
@@ -67,8 +67,8 @@ class StridesHaveNoSign(CrossEntropy):
 
 
 @caught_by("33-classes-of-blocks", "confident, label dtypes")
-class PaddingCounts(CrossEntropy):
-    """Classes beyond one block of 32 are padded to the next with zeros, which count in the sum."""
+class SumIncludesPadding(CrossEntropy):
+    """The last block of 32 classes is padded with zeros, which are included in the sum."""
 
     @cached_property
     def rest(self):
@@ -77,18 +77,18 @@ class PaddingCounts(CrossEntropy):
 
 
 @caught_by("67-rows-of-blocks", "axes, confident, repeatability")
-class LastRowsAreLost(CrossEntropy):
-    """Rows that fill no block of 32 are not computed, where there is a block."""
+class LastBlockIsNotComputed(CrossEntropy):
+    """The last, incomplete block of 32 rows is not computed."""
 
     @cached_property
-    def counts(self):
-        n = len(self.given)
-        return np.where(np.arange(n)[:, None] < (n if n < 32 else n // 32 * 32), super().counts, 0)
+    def active_weight(self):
+        n = len(self.logit_rows)
+        return np.where(np.arange(n)[:, None] < (n if n < 32 else n // 32 * 32), super().active_weight, 0)
 
 
 @caught_by("67-classes-of-blocks", "confident, label dtypes")
-class BlocksAreMergedAsTheyAre(CrossEntropy):
-    """Sums over blocks of 32 classes are added, though each has a maximum of its own."""
+class BlocksAreAddedWithoutRescaling(CrossEntropy):
+    """Sums over blocks of 32 classes are added without rescaling to a common maximum."""
 
     @cached_property
     def rest(self):
@@ -100,7 +100,7 @@ class BlocksAreMergedAsTheyAre(CrossEntropy):
 
 @caught_by("inputs-unchanged", "all options, axes, z-loss")
 class InputsAreOverwritten(CrossEntropy):
-    """The maximum is subtracted from the logits in place, as a C function can of an array that is read-only."""
+    """The maximum is subtracted from the logits in place."""
 
     @cached_property
     def largest(self):
@@ -113,17 +113,17 @@ class InputsAreOverwritten(CrossEntropy):
 
 @caught_by("no-warnings-from-masked-classes")
 class MinusInfinityWarns(CrossEntropy):
-    """The logarithm of a probability of 0 is taken, and warns."""
+    """A masked class causes a warning about log(0)."""
 
     @cached_property
     def losses(self):
-        np.log(np.where(self.possible == -np.inf, self.p, 1))
+        np.log(np.where(self.masked_logits == -np.inf, self.p, 1))
         return super().losses
 
 
 @caught_by("no-warnings-from-confident-rows")
 class UnderflowWarns(CrossEntropy):
-    """An exponential that underflows warns."""
+    """An exponential that underflows causes a warning."""
 
     @cached_property
     def terms(self):
@@ -132,8 +132,8 @@ class UnderflowWarns(CrossEntropy):
 
 
 @caught_by("same-bits-again")
-class SumsInAnyOrder(CrossEntropy):
-    """The classes are added up in the order in which threads come by."""
+class OrderOfSummationIsRandom(CrossEntropy):
+    """The order of summation is random, as with atomic additions."""
 
     @cached_property
     def rest(self):
@@ -142,8 +142,8 @@ class SumsInAnyOrder(CrossEntropy):
 
 
 @caught_by("same-bits-shuffled")
-class SumsByPosition(CrossEntropy):
-    """Every other row is added up from its end."""
+class OrderOfSummationDependsOnThePosition(CrossEntropy):
+    """Every other row is summed in reverse order."""
 
     @cached_property
     def rest(self):
@@ -152,8 +152,8 @@ class SumsByPosition(CrossEntropy):
 
 
 @caught_by("same-bits-split")
-class SumsByTheSizeOfTheBatch(CrossEntropy):
-    """Batches of more than 8 rows are added up class after class, smaller ones in pairs."""
+class OrderOfSummationDependsOnTheBatchSize(CrossEntropy):
+    """The order of summation depends on the size of the batch."""
 
     @cached_property
     def rest(self):

@@ -1,23 +1,23 @@
-"""softmax, log_softmax, logsumexp and linear_cross_entropy."""
+"""Defects of softmax, log_softmax, logsumexp and linear_cross_entropy."""
 
 from functools import cached_property
 
 import numpy as np
 
 from gallery.catalogue import caught_by
-from gallery.right import LinearCrossEntropy, LogSoftmax, LogSumExp, Softmax, total
+from gallery.correct import LinearCrossEntropy, LogSoftmax, LogSumExp, Softmax, total
 
 
 @caught_by("softmax-of-confident-rows")
-class SoftmaxTakesNoMaximumOut(Softmax):
-    """`exp(x) / sum(exp(x))`."""
+class SoftmaxDoesNotSubtractTheMaximum(Softmax):
+    """softmax is `exp(x) / sum(exp(x))`, without subtracting the maximum."""
 
     p = cached_property(lambda self: np.exp(self.x) / total(np.exp(self.x)))
 
 
 @caught_by("softmax-of-a-fully-masked-row")
-class SoftmaxOfNothingIsUniform(Softmax):
-    """The softmax of a row without a possible class is uniform."""
+class SoftmaxOfAFullyMaskedRowIsUniform(Softmax):
+    """softmax of a fully masked row is uniform."""
 
     @cached_property
     def p(self):
@@ -25,55 +25,55 @@ class SoftmaxOfNothingIsUniform(Softmax):
 
 
 @caught_by("softmax")
-class SoftmaxIsDifferentiatedAlone(Softmax):
-    """The derivative of softmax is p (1 - p), as that of a sigmoid."""
+class SoftmaxHasTheDerivativeOfASigmoid(Softmax):
+    """The derivative of softmax is p (1 - p), as for a sigmoid."""
 
-    def along(self, v):
+    def jvp_of_rows(self, v):
         return self.p * (1 - self.p) * v
 
 
 @caught_by("softmax-along-two-axes")
-class SoftmaxReadsOneAxis(Softmax):
-    """Of several axes only the first is read."""
+class SoftmaxUsesTheFirstAxis(Softmax):
+    """softmax uses only the first of several axes."""
 
-    def in_order(self, axis):
-        return axis[:1] if isinstance(axis, tuple) else super().in_order(axis)
+    def class_axes(self, axis):
+        return axis[:1] if isinstance(axis, tuple) else super().class_axes(axis)
 
 
 @caught_by("log_softmax-of-confident-rows")
 class LogarithmOfSoftmax(LogSoftmax):
-    """`log(softmax(x))`."""
+    """log_softmax is `log(softmax(x))`."""
 
-    value = cached_property(lambda self: self.whole(np.log(self.p)))
+    value = cached_property(lambda self: self.unflatten(np.log(self.p)))
 
 
 @caught_by("log_softmax-of-confident-rows")
 class LogSoftmaxSubtractsTheLogSumExp(LogSoftmax):
-    """`x - lse`, which cancels."""
+    """log_softmax is `x - lse`, which cancels."""
 
-    value = cached_property(lambda self: self.whole(self.x - self.log_sum))
+    value = cached_property(lambda self: self.unflatten(self.x - self.log_sum))
 
 
 @caught_by("log_softmax")
-class LogSoftmaxForgetsTheSumOfTheCotangent(LogSoftmax):
-    """The gradient is g - p."""
+class LogSoftmaxOmitsTheSumOfTheCotangent(LogSoftmax):
+    """The gradient of log_softmax is g - p instead of g - p sum(g)."""
 
-    def back(self, g):
+    def vjp_of_rows(self, g):
         return g - self.p
 
 
 @caught_by("logsumexp-of-a-fully-masked-row")
-class LogSumExpOfNothingIsNaN(LogSumExp):
-    """The log-sum-exp of a row of -inf is NaN."""
+class LogSumExpOfAFullyMaskedRowIsNaN(LogSumExp):
+    """logsumexp of a fully masked row is NaN."""
 
     value = cached_property(lambda self: self.reduced(self.log_sum))
 
 
 @caught_by("logsumexp-where")
-class LogSumExpMultipliesTheMask(LogSumExp):
-    """The logits of classes that are out are multiplied with 0, and count as exp(0)."""
+class LogSumExpMultipliesByTheMask(LogSumExp):
+    """logsumexp multiplies masked logits by 0, so that they contribute exp(0)."""
 
-    x = cached_property(lambda self: self.given * self.is_in)
+    x = cached_property(lambda self: self.logit_rows * self.is_unmasked)
 
 
 @caught_by("linear-bias")
@@ -93,40 +93,40 @@ class GradientOfTheBiasIsAMean(LinearCrossEntropy):
 
 
 @caught_by("linear-softcap")
-class SoftcapHasNoSlope(LinearCrossEntropy):
-    """The gradient passes the cap as if it were not there."""
+class SoftcapHasNoDerivative(LinearCrossEntropy):
+    """The gradient omits the derivative of the soft cap."""
 
     cap_slope = 1
 
 
 @caught_by("linear-nan-in-an-ignored-row")
-class FeaturesOfIgnoredRowsLeak(LinearCrossEntropy):
-    """Features of an ignored row are multiplied with 0, and 0 * NaN is NaN."""
+class FeaturesOfIgnoredRowsAreMultipliedByZero(LinearCrossEntropy):
+    """In the gradient of the weight, features of an ignored row are multiplied by 0, and 0 * NaN is NaN."""
 
-    counted_inputs = cached_property(lambda self: self.inputs)
+    active_inputs = cached_property(lambda self: self.inputs)
 
 
 @caught_by("linear-cotangent-per-row")
-class GradientOfWeightsReadsOneCotangent(LinearCrossEntropy):
-    """The gradient of the weights takes the cotangent of the first row for that of all."""
+class GradientOfWeightUsesTheFirstCotangent(LinearCrossEntropy):
+    """The gradient of the weight uses the cotangent of the first row for all rows."""
 
     def gradient_of_weight(self, g):
         return super().gradient_of_weight(None if g is None else np.full_like(g, g.flat[0]))
 
 
 @caught_by("linear-67-rows")
-class LastRowsMoveNoWeight(LinearCrossEntropy):
-    """Rows that fill no block of 32 are not in the gradient of the weights, where there is a block."""
+class GradientOfWeightOmitsTheLastBlock(LinearCrossEntropy):
+    """The gradient of the weight omits the last, incomplete block of 32 rows."""
 
     @cached_property
-    def counted_inputs(self):
+    def active_inputs(self):
         n = len(self.inputs)
-        return np.where(np.arange(n)[:, None] < (n if n < 32 else n // 32 * 32), super().counted_inputs, 0)
+        return np.where(np.arange(n)[:, None] < (n if n < 32 else n // 32 * 32), super().active_inputs, 0)
 
 
 @caught_by("linear-67-classes")
-class PaddedWeightsCount(LinearCrossEntropy):
-    """Classes beyond one block of 32 are padded with weights of 0, whose logits of 0 count in the sum."""
+class SumIncludesPaddedWeights(LinearCrossEntropy):
+    """The last block of 32 classes is padded with zero weights, whose logits of 0 are included in the sum."""
 
     @cached_property
     def rest(self):
@@ -136,21 +136,21 @@ class PaddedWeightsCount(LinearCrossEntropy):
 
 @caught_by("linear-smoothing")
 class LinearIsNotSmoothed(LinearCrossEntropy):
-    """Smoothing does not reach the kernel."""
+    """linear_cross_entropy ignores `label_smoothing`."""
 
     smoothed = cached_property(lambda self: self.target)
 
 
 @caught_by("linear-confident-rows")
 class LinearGradientCancels(LinearCrossEntropy):
-    """The gradient is `p - q`, in which p_t - 1 cancels."""
+    """The gradient of linear_cross_entropy is `p - q`, in which p_t - 1 cancels."""
 
     plain_slope = cached_property(lambda self: self.p * total(self.q) - self.q)
 
 
 @caught_by("linear-soft-targets")
-class LinearReadsLabelsAlone(LinearCrossEntropy):
-    """The linear layer takes the likeliest class of a distribution for its label."""
+class LinearUsesTheMostProbableClass(LinearCrossEntropy):
+    """linear_cross_entropy uses only the most probable class of a distribution."""
 
     @cached_property
     def target(self):

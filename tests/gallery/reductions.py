@@ -1,4 +1,4 @@
-"""Reductions, distributions and the z-loss."""
+"""Defects with reductions, distributions and the z-loss."""
 
 import math
 from functools import cached_property
@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from gallery.catalogue import caught_by
-from gallery.right import CrossEntropy, total
+from gallery.correct import CrossEntropy, total
 
 
 @caught_by(
@@ -22,8 +22,8 @@ class GradientOfAMeanIsThatOfASum(CrossEntropy):
 
 
 @caught_by("mean-of-sequences", "axes")
-class MeanCountsTheFirstAxis(CrossEntropy):
-    """The mean of sequences divides by their number."""
+class MeanDividesByTheFirstAxis(CrossEntropy):
+    """The mean over sequences divides by the number of sequences."""
 
     @cached_property
     def mean_denominator(self):
@@ -55,15 +55,15 @@ class NoReductionIsASum(CrossEntropy):
 
 @caught_by("unknown-reduction")
 class UnknownReductionIsTheMean(CrossEntropy):
-    """A reduction that does not exist is the mean."""
+    """An unknown reduction returns the mean."""
 
-    def require(self, is_right, what):
-        super().require(is_right or what == "reduction", what)
+    def require(self, is_valid, name):
+        super().require(is_valid or name == "reduction", name)
 
 
 @caught_by("normalizer-of-a-mean")
 class MeanHasNoNormalizer(CrossEntropy):
-    """`normalizer` is ignored where the mean is asked for."""
+    """`normalizer` is ignored with `reduction='mean'`."""
 
     @cached_property
     def denominator(self):
@@ -72,7 +72,7 @@ class MeanHasNoNormalizer(CrossEntropy):
 
 @caught_by("normalizer-of-a-sum")
 class SumHasNoNormalizer(CrossEntropy):
-    """`normalizer` is ignored where the sum is asked for."""
+    """`normalizer` is ignored with `reduction='sum'`."""
 
     @cached_property
     def denominator(self):
@@ -83,19 +83,19 @@ class SumHasNoNormalizer(CrossEntropy):
     "distributions",
     "masked classes, all options, axes, class weights, cotangents, forward mode, label smoothing, unnormalized targets",
 )
-class DistributionsAreLabels(CrossEntropy):
-    """Of a distribution only the likeliest class counts."""
+class OnlyTheMostProbableClassIsUsed(CrossEntropy):
+    """Only the most probable class of a distribution is used."""
 
     @cached_property
     def target(self):
         target = super().target
-        is_likeliest = np.arange(self.size) == np.argmax(target, axis=-1, keepdims=True)
-        return np.where(is_likeliest, total(target), 0)
+        is_most_probable = np.arange(self.size) == np.argmax(target, axis=-1, keepdims=True)
+        return np.where(is_most_probable, total(target), 0)
 
 
 @caught_by("targets-that-sum-to-2")
-class GradientTakesDistributionsForNormalised(CrossEntropy):
-    """The gradient of a distribution is p - q, whatever q sums to."""
+class GradientAssumesNormalizedDistributions(CrossEntropy):
+    """With distributions, the gradient is p - q instead of p sum(q) - q."""
 
     @cached_property
     def slope(self):
@@ -103,8 +103,8 @@ class GradientTakesDistributionsForNormalised(CrossEntropy):
 
 
 @caught_by("targets-that-sum-to-2")
-class DistributionsAreNormalised(CrossEntropy):
-    """A distribution is divided by its sum."""
+class DistributionsAreNormalized(CrossEntropy):
+    """Distributions are normalized to sum to 1."""
 
     @cached_property
     def target(self):
@@ -113,18 +113,18 @@ class DistributionsAreNormalised(CrossEntropy):
 
 
 @caught_by("targets-that-are-0")
-class TargetsOfZeroAreNormalised(CrossEntropy):
-    """A row without a target is divided by its sum."""
+class TargetsOfZeroAreNormalized(CrossEntropy):
+    """Targets that are all 0 are divided by their sum."""
 
     @cached_property
     def target(self):
-        is_nothing = (total(super().target) == 0) & (not self.is_indices)
-        return np.where(is_nothing, np.nan, super().target)
+        is_zero = (total(super().target) == 0) & (not self.is_indices)
+        return np.where(is_zero, np.nan, super().target)
 
 
 @caught_by("one-hot-of-integers")
-class IntegerTargetsAreRefused(CrossEntropy):
-    """A distribution of integers is an error."""
+class IntegerTargetsAreRejected(CrossEntropy):
+    """Distributions with an integer dtype raise an error."""
 
     def check(self):
         super().check()
@@ -140,7 +140,7 @@ class TargetsHaveNoGradient(CrossEntropy):
 
 
 @caught_by("gradient-of-distributions", "all options")
-class GradientOfTargetsCancels(CrossEntropy):
+class GradientOfTargetsHasTheWrongSign(CrossEntropy):
     """The gradient with respect to distributions has the wrong sign."""
 
     def gradient_of_targets(self, g):
@@ -148,11 +148,12 @@ class GradientOfTargetsCancels(CrossEntropy):
 
 
 @caught_by("every-option-of-distributions")
-class WeightsOfDistributionsAreConstants(CrossEntropy):
-    """The gradient with respect to distributions forgets that their weights divide the mean."""
+class DenominatorOfDistributionsIsAConstant(CrossEntropy):
+    """The gradient with respect to distributions omits the derivative of the denominator of the mean."""
 
     def gradient_of_targets(self, g):
-        return self.cotangent(g) * self.factor * self.surprise((1 - self.smoothing) * self.w * np.ones_like(self.x))
+        slope = (1 - self.smoothing) * self.w * np.ones_like(self.x)
+        return self.cotangent(g) * self.factor * self.weighted_log_loss(slope)
 
 
 @caught_by("z-loss", "all options, forward mode")
@@ -164,14 +165,14 @@ class ZLossHasNoGradient(CrossEntropy):
 
 @caught_by("z-loss-at-an-offset", "all options, forward mode, second derivative")
 class ZLossOfShiftedLogits(CrossEntropy):
-    """The z-loss squares the log-sum-exp of the shifted logits."""
+    """The z-loss uses the log-sum-exp of the shifted logits."""
 
     log_sum = cached_property(lambda self: self.log_rest)
 
 
 @caught_by("z-loss-of-one-hot", "all options")
 class DistributionsHaveNoZLoss(CrossEntropy):
-    """The z-loss of distributions is left out."""
+    """The z-loss is omitted with distributions."""
 
     @cached_property
     def z(self):
@@ -180,9 +181,9 @@ class DistributionsHaveNoZLoss(CrossEntropy):
 
 @caught_by("z-loss-of-an-ignored-row", "all options")
 class IgnoredRowsHaveAZLoss(CrossEntropy):
-    """The z-loss of an ignored row is counted."""
+    """The z-loss of ignored rows is included."""
 
     @cached_property
-    def counted(self):
-        lse = np.logaddexp.reduce(self.given, axis=-1, keepdims=True)
-        return super().counted + (np.where(self.is_ignored, self.z_loss * lse**2, 0) if self.z_loss else 0)
+    def weighted_losses(self):
+        lse = np.logaddexp.reduce(self.logit_rows, axis=-1, keepdims=True)
+        return super().weighted_losses + (np.where(self.is_ignored, self.z_loss * lse**2, 0) if self.z_loss else 0)

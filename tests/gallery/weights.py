@@ -1,16 +1,16 @@
-"""Means, class and sample weights, smoothing."""
+"""Defects with means, class and sample weights, and label smoothing."""
 
 from functools import cached_property
 
 import numpy as np
 
 from gallery.catalogue import caught_by
-from gallery.right import CrossEntropy, total
+from gallery.correct import CrossEntropy, total
 
 
 @caught_by("mean-without-ignored-rows", "label smoothing")
 class MeanCountsIgnoredRows(CrossEntropy):
-    """The mean divides by all rows, ignored or not."""
+    """The mean divides by the number of all rows, including ignored ones."""
 
     @cached_property
     def mean_denominator(self):
@@ -19,20 +19,20 @@ class MeanCountsIgnoredRows(CrossEntropy):
 
 @caught_by("class-weight-mean", "all options, axes, forward mode, label smoothing, sample weights, second derivative")
 class MeanCountsRowsDespiteClassWeights(CrossEntropy):
-    """The mean of labels divides by the number of rows, whatever the weights of their classes."""
+    """With labels and class weights, the mean divides by the number of rows."""
 
     @cached_property
     def mean_denominator(self):
-        return np.sum(self.counts) if self.is_indices else super().mean_denominator
+        return np.sum(self.active_weight) if self.is_indices else super().mean_denominator
 
 
 @caught_by("class-weight-mean-of-one-hot", "all options")
 class MeanOfDistributionsCountsRows(CrossEntropy):
-    """The mean of distributions divides by the number of rows, whatever the weights of their classes."""
+    """With distributions and class weights, the mean divides by the number of rows."""
 
     @cached_property
     def mean_denominator(self):
-        return super().mean_denominator if self.is_indices else np.sum(self.counts)
+        return super().mean_denominator if self.is_indices else np.sum(self.active_weight)
 
 
 @caught_by("class-weight-mean-with-ignored", "all options, axes, forward mode, second derivative")
@@ -46,21 +46,23 @@ class MeanCountsClassWeightsOfIgnoredRows(CrossEntropy):
 
 
 @caught_by("sample-weight-mean", "all options, forward mode, second derivative")
-class MeanForgetsSampleWeights(CrossEntropy):
-    """Sample weights are not in the denominator of the mean."""
+class MeanOmitsSampleWeights(CrossEntropy):
+    """The denominator of the mean omits the sample weights."""
 
     @cached_property
     def row_weight(self):
-        return np.where(self.counts == 0, 0, super().row_weight / self.counts)
+        return np.where(self.active_weight == 0, 0, super().row_weight / self.active_weight)
 
 
 @caught_by("sample-and-class-weight-mean", "all options, forward mode, second derivative")
-class MeanDividesByEitherWeight(CrossEntropy):
-    """Given class weights, the denominator of the mean forgets the sample weights."""
+class MeanOmitsSampleWeightsWithClassWeights(CrossEntropy):
+    """With class weights, the denominator of the mean omits the sample weights."""
 
     @cached_property
     def row_weight(self):
-        return super().row_weight if self.class_weight is None else (self.counts > 0) * total(self.target * self.w)
+        if self.class_weight is None:
+            return super().row_weight
+        return (self.active_weight > 0) * total(self.target * self.w)
 
 
 @caught_by("class-weight-of-distributions", "masked classes, all options")
@@ -78,13 +80,13 @@ class DenominatorIsAtLeastOneRow(CrossEntropy):
 
     @cached_property
     def row_weight(self):
-        is_counted = ~self.is_ignored & (self.sample != 0)
-        return np.where(is_counted & (super().row_weight == 0), 1, super().row_weight)
+        is_active = ~self.is_ignored & (self.sample != 0)
+        return np.where(is_active & (super().row_weight == 0), 1, super().row_weight)
 
 
 @caught_by("smoothing", "masked classes, all options, forward mode, second derivative, where")
-class SmoothingSparesTheLabel(CrossEntropy):
-    """Smoothing spreads over the C - 1 other classes."""
+class SmoothingExcludesTheLabel(CrossEntropy):
+    """Label smoothing is over the C - 1 other classes."""
 
     @cached_property
     def uniform(self):
@@ -93,22 +95,22 @@ class SmoothingSparesTheLabel(CrossEntropy):
 
 
 @caught_by("masked-class-with-smoothing")
-class SmoothingSpreadsOverImpossibleClasses(CrossEntropy):
-    """Smoothing spreads over classes at -inf, too."""
+class SmoothingIncludesMaskedClasses(CrossEntropy):
+    """Label smoothing includes classes with a logit of -inf."""
 
-    uniform = cached_property(lambda self: self.is_in / total(self.is_in.astype(self.dtype)))
+    uniform = cached_property(lambda self: self.is_unmasked / total(self.is_unmasked.astype(self.dtype)))
 
 
 @caught_by("where-with-smoothing", "all options, forward mode, second derivative")
-class SmoothingCountsClassesThatAreOut(CrossEntropy):
-    """Smoothing divides by all classes, though some are not in `where`."""
+class SmoothingDividesByAllClasses(CrossEntropy):
+    """Label smoothing divides by the number of all classes, including masked ones."""
 
-    uniform = cached_property(lambda self: (self.x != -np.inf) / total((self.given != -np.inf).astype(self.dtype)))
+    uniform = cached_property(lambda self: (self.x != -np.inf) / total((self.logit_rows != -np.inf).astype(self.dtype)))
 
 
 @caught_by("smoothing-with-class-weight", "all options, forward mode, second derivative")
-class SmoothingForgetsClassWeights(CrossEntropy):
-    """The uniform part of a smoothed target is not weighted."""
+class SmoothingOmitsClassWeights(CrossEntropy):
+    """Class weights are not applied to the uniform part of a smoothed target."""
 
     @cached_property
     def q(self):
@@ -117,17 +119,17 @@ class SmoothingForgetsClassWeights(CrossEntropy):
 
 @caught_by("smoothing-mean-with-ignored", "all options")
 class SmoothingCountsIgnoredRows(CrossEntropy):
-    """The uniform part of an ignored row is counted."""
+    """The uniform part of the target of an ignored row is included."""
 
     @cached_property
-    def counted(self):
-        ignored = self.smoothing * total(self.surprise(self.uniform)) if self.smoothing else 0
-        return super().counted + np.where(self.is_ignored, ignored / max(self.denominator, 1), 0)
+    def weighted_losses(self):
+        ignored = self.smoothing * total(self.weighted_log_loss(self.uniform)) if self.smoothing else 0
+        return super().weighted_losses + np.where(self.is_ignored, ignored / max(self.denominator, 1), 0)
 
 
 @caught_by("smoothing-of-distributions", "all options")
 class DistributionsAreNotSmoothed(CrossEntropy):
-    """Smoothing is not applied to distributions."""
+    """Label smoothing is not applied to distributions."""
 
     @cached_property
     def smoothed(self):
@@ -136,7 +138,7 @@ class DistributionsAreNotSmoothed(CrossEntropy):
 
 @caught_by("smoothing", "masked classes, all options, forward mode, where")
 class SmoothingHasNoGradient(CrossEntropy):
-    """The gradient is that of labels that are not smoothed."""
+    """The gradient ignores label smoothing."""
 
     @cached_property
     def slope(self):
@@ -145,7 +147,7 @@ class SmoothingHasNoGradient(CrossEntropy):
 
 @caught_by("smoothing-above-1")
 class SmoothingAboveOneIsAccepted(CrossEntropy):
-    """A smoothing above 1 is accepted."""
+    """`label_smoothing` above 1 is accepted."""
 
-    def require(self, is_right, what):
-        super().require(is_right or (what == "smoothing" and self.smoothing > 1), what)
+    def require(self, is_valid, name):
+        super().require(is_valid or (name == "smoothing" and self.smoothing > 1), name)

@@ -1,7 +1,7 @@
-"""A right implementation in NumPy.
+"""A correct implementation in NumPy.
 
-A call is an object whose steps are properties, so that a wrong implementation overrides the one it gets wrong. The
-first largest class a of a row is taken out of the sum of exponentials: with rest = sum over j != a of exp(x_j - x_a),
+A call is an object whose steps are properties, so that a defect overrides one step. The sum of exponentials omits the
+first maximum x_a of a row: with rest = sum over j != a of exp(x_j - x_a),
 
     loss     = sum_j q_j ((x_a - x_j) + log1p(rest))
     d/dx_j   = p_j sum(q) - q_j                                        (j != a)
@@ -17,51 +17,51 @@ import numpy as np
 
 
 class Rows:
-    """Logits with their classes last, and their exponentials with the largest taken out of the sum."""
+    """Logits with classes on the last axis, and their exponentials with the largest omitted from the sum."""
 
     def __init__(self, logits, *, axis=-1, where=None):
         self.logits, self.where = logits, where
-        self.axes = tuple(a % logits.ndim for a in self.in_order(axis))
+        self.axes = tuple(a % logits.ndim for a in self.class_axes(axis))
         self.batch = tuple(size for a, size in enumerate(logits.shape) if a not in self.axes)
         self.classes = tuple(logits.shape[a] for a in self.axes)
         self.dtype = np.result_type(logits.dtype, np.float32)
 
-    def in_order(self, axis):
+    def class_axes(self, axis):
         if axis is None:
             return range(self.logits.ndim)
         return axis if isinstance(axis, tuple) else (axis,)
 
     def rows(self, array):
-        moved = np.moveaxis(array, self.axes, range(-len(self.axes), 0))
-        return np.ascontiguousarray(moved.reshape(math.prod(self.batch), math.prod(self.classes)))
+        array_with_classes_last = np.moveaxis(array, self.axes, range(-len(self.axes), 0))
+        return np.ascontiguousarray(array_with_classes_last.reshape(math.prod(self.batch), math.prod(self.classes)))
 
-    def whole(self, rows):
-        moved = rows.reshape(self.batch + self.classes)
-        return np.moveaxis(moved, range(-len(self.axes), 0), self.axes).astype(self.logits.dtype)
+    def unflatten(self, rows):
+        array_with_classes_last = rows.reshape(self.batch + self.classes)
+        return np.moveaxis(array_with_classes_last, range(-len(self.axes), 0), self.axes).astype(self.logits.dtype)
 
     @property
     def value_with_gradient(self):
         return self.value
 
     @cached_property
-    def is_in(self):
-        return np.ones_like(self.given, dtype=bool) if self.where is None else self.rows(self.mask)
+    def is_unmasked(self):
+        return np.ones_like(self.logit_rows, dtype=bool) if self.where is None else self.rows(self.mask)
 
     @cached_property
     def mask(self):
         return np.broadcast_to(self.where, self.logits.shape)
 
     @cached_property
-    def given(self):
+    def logit_rows(self):
         return self.rows(self.logits).astype(self.dtype)
 
     @cached_property
-    def possible(self):
-        return np.where(self.is_in, self.given, -np.inf)
+    def masked_logits(self):
+        return np.where(self.is_unmasked, self.logit_rows, -np.inf)
 
     @cached_property
     def x(self):
-        return self.possible
+        return self.masked_logits
 
     @cached_property
     def largest(self):
@@ -102,46 +102,47 @@ def total(rows):
 
 
 class Softmax(Rows):
-    """The call of a softmax."""
+    """A call of softmax."""
 
     function = "softmax"
 
     @cached_property
     def value(self):
-        return self.whole(self.p)
+        return self.unflatten(self.p)
 
-    def along(self, v):
+    def jvp_of_rows(self, v):
         return self.p * (v - total(self.p * v))
 
     def vjp(self, _, g):
-        return self.whole(self.along(self.rows(np.ones_like(self.logits) if g is None else g).astype(self.dtype)))
+        g = self.rows(np.ones_like(self.logits) if g is None else g).astype(self.dtype)
+        return self.unflatten(self.jvp_of_rows(g))
 
     def jvp(self, v):
-        return self.whole(self.along(self.rows(v).astype(self.dtype)))
+        return self.unflatten(self.jvp_of_rows(self.rows(v).astype(self.dtype)))
 
 
 class LogSoftmax(Softmax):
-    """The call of a log-softmax."""
+    """A call of log_softmax."""
 
     function = "log_softmax"
 
     @cached_property
     def value(self):
-        return self.whole((self.x - self.shift) - self.log_rest)
+        return self.unflatten((self.x - self.shift) - self.log_rest)
 
     def vjp(self, _, g):
         g = self.rows(np.ones_like(self.logits) if g is None else g).astype(self.dtype)
-        return self.whole(self.back(np.where(self.x == -np.inf, 0, g)))
+        return self.unflatten(self.vjp_of_rows(np.where(self.x == -np.inf, 0, g)))
 
-    def back(self, g):
+    def vjp_of_rows(self, g):
         return g - self.p * total(g)
 
-    def along(self, v):
+    def jvp_of_rows(self, v):
         return v - total(self.p * v)
 
 
 class LogSumExp(Rows):
-    """The call of a log-sum-exp."""
+    """A call of logsumexp."""
 
     function = "logsumexp"
 
@@ -159,14 +160,14 @@ class LogSumExp(Rows):
 
     def vjp(self, _, g):
         g = np.ones(len(self.x)) if g is None else g
-        return self.whole(g.reshape(-1, 1).astype(self.dtype) * self.p)
+        return self.unflatten(g.reshape(-1, 1).astype(self.dtype) * self.p)
 
     def jvp(self, v):
         return self.reduced(total(self.p * self.rows(v)))
 
 
 class CrossEntropy(Rows):
-    """The call of a cross-entropy."""
+    """A call of cross_entropy."""
 
     function = "cross_entropy"
 
@@ -193,9 +194,9 @@ class CrossEntropy(Rows):
         self.require(self.class_weight is None or self.class_weight.shape == (self.size,), "class weight")
         self.require(self.sample_weight is None or self.sample_weight.shape == self.batch, "sample weight")
 
-    def require(self, is_right, what):
-        if not is_right:
-            raise ValueError(f"wrong {what}")
+    def require(self, is_valid, name):
+        if not is_valid:
+            raise ValueError(f"invalid {name}")
 
     @cached_property
     def labels(self):
@@ -203,7 +204,7 @@ class CrossEntropy(Rows):
 
     @cached_property
     def is_ignored(self):
-        return self.labels == self.ignore_index if self.is_indices else np.zeros((len(self.given), 1), dtype=bool)
+        return self.labels == self.ignore_index if self.is_indices else np.zeros((len(self.logit_rows), 1), dtype=bool)
 
     @cached_property
     def one_hot(self):
@@ -220,27 +221,27 @@ class CrossEntropy(Rows):
 
     @cached_property
     def sample(self):
-        shape = (len(self.given), 1)
+        shape = (len(self.logit_rows), 1)
         return np.ones(shape, self.dtype) if self.sample_weight is None else self.sample_weight.reshape(shape)
 
     @cached_property
-    def counts(self):
+    def active_weight(self):
         return np.where(self.is_ignored, 0, self.sample).astype(self.dtype)
 
     @cached_property
-    def is_out(self):
+    def is_inactive(self):
         if self.class_weight is None or self.smoothing or not self.is_indices:
-            return self.counts == 0
-        return (self.counts == 0) | (total(self.target * self.w) == 0)
+            return self.active_weight == 0
+        return (self.active_weight == 0) | (total(self.target * self.w) == 0)
 
     @cached_property
     def x(self):
-        return np.where(self.is_out, 0, self.possible)
+        return np.where(self.is_inactive, 0, self.masked_logits)
 
     @cached_property
     def uniform(self):
-        is_possible = (self.x != -np.inf).astype(self.dtype)
-        return is_possible / total(is_possible)
+        is_unmasked = (self.x != -np.inf).astype(self.dtype)
+        return is_unmasked / total(is_unmasked)
 
     @cached_property
     def smoothed(self):
@@ -256,7 +257,7 @@ class CrossEntropy(Rows):
 
     @cached_property
     def row_weight(self):
-        return self.counts if self.class_weight is None else self.counts * total(self.target * self.w)
+        return self.active_weight if self.class_weight is None else self.active_weight * total(self.target * self.w)
 
     @cached_property
     def mean_denominator(self):
@@ -272,17 +273,19 @@ class CrossEntropy(Rows):
 
     @cached_property
     def factor(self):
-        return self.counts * 0 if self.denominator == 0 else self.counts / self.dtype.type(self.denominator)
+        if self.denominator == 0:
+            return self.active_weight * 0
+        return self.active_weight / self.dtype.type(self.denominator)
 
-    def surprise(self, q):
+    def weighted_log_loss(self, q):
         return q * (np.where(q == 0, 0, self.shift - self.x) + self.log_rest)
 
     @cached_property
     def losses(self):
-        return total(self.surprise(self.q)) + (self.z * self.log_sum**2 if self.z_loss else 0)
+        return total(self.weighted_log_loss(self.q)) + (self.z * self.log_sum**2 if self.z_loss else 0)
 
     @cached_property
-    def counted(self):
+    def weighted_losses(self):
         return self.factor * self.losses
 
     def reduced(self, rows):
@@ -290,7 +293,7 @@ class CrossEntropy(Rows):
 
     @cached_property
     def value(self):
-        return self.reduced(self.counted)
+        return self.reduced(self.weighted_losses)
 
     @cached_property
     def plain_slope(self):
@@ -308,13 +311,13 @@ class CrossEntropy(Rows):
         return self.cotangent(g) * self.factor * self.slope
 
     def gradient_of_targets(self, g):
-        result = self.factor * self.surprise((1 - self.smoothing) * self.w * np.ones_like(self.x))
+        result = self.factor * self.weighted_log_loss((1 - self.smoothing) * self.w * np.ones_like(self.x))
         if self.class_weight is not None and self.reduction == "mean" and self.normalizer is None:
             result = result - self.factor * self.w * self.value
         return self.cotangent(g) * result
 
     def vjp(self, argument, g):
-        return self.whole(self.gradient(g) if argument == 0 else self.gradient_of_targets(g))
+        return self.unflatten(self.gradient(g) if argument == 0 else self.gradient_of_targets(g))
 
     def jvp(self, v):
         return self.reduced(total(self.factor * self.slope * self.rows(v)))
@@ -322,12 +325,12 @@ class CrossEntropy(Rows):
     def hvp(self, v):
         v = self.rows(v).astype(self.dtype)
         mean = total(self.p * v)
-        bend = (total(self.q) + 2 * self.z * self.log_sum) * self.p * (v - mean) + 2 * self.z * self.p * mean
-        return self.whole(self.factor * bend)
+        product = (total(self.q) + 2 * self.z * self.log_sum) * self.p * (v - mean) + 2 * self.z * self.p * mean
+        return self.unflatten(self.factor * product)
 
 
 class LinearCrossEntropy(CrossEntropy):
-    """The call of a linear layer with its cross-entropy."""
+    """A call of linear_cross_entropy."""
 
     function = "linear_cross_entropy"
 
@@ -344,17 +347,17 @@ class LinearCrossEntropy(CrossEntropy):
     def cap_slope(self):
         if self.softcap is None:
             return 1
-        return np.where(self.counts == 0, 0, 1 / np.cosh(self.uncapped / self.softcap) ** 2)
+        return np.where(self.active_weight == 0, 0, 1 / np.cosh(self.uncapped / self.softcap) ** 2)
 
     def inner(self, g):
         return self.gradient(g) * self.cap_slope
 
     @cached_property
-    def counted_inputs(self):
-        return np.where(self.counts == 0, 0, self.inputs)
+    def active_inputs(self):
+        return np.where(self.active_weight == 0, 0, self.inputs)
 
     def gradient_of_weight(self, g):
-        return self.inner(g).T @ self.counted_inputs
+        return self.inner(g).T @ self.active_inputs
 
     def vjp(self, argument, g):
         if argument == 0:
