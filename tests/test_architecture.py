@@ -118,7 +118,7 @@ def test_importing_xpent_imports_no_array_library():
     assert not {"numpy", "torch", "jax", "scipy", "cupy", "dask", "rich", "mpmath"} & set(found)
 
 
-def test_every_file_of_the_core_belongs_to_a_layer():
+def test_every_core_module_belongs_to_a_layer():
     assert {layer_of(name_of(file)) for file in CORE} == set(range(len(LAYERS)))
 
 
@@ -131,7 +131,7 @@ def test_imports_point_to_lower_layers_only(file):
 
 
 @pytest.mark.parametrize("file", ABOVE_BACKENDS, ids=name_of)
-def test_no_file_above_the_backends_names_a_library(file):
+def test_modules_above_the_backends_do_not_name_a_library(file):
     tree = ast.parse(file.read_text())
     docstrings = {id(docstring) for docstring in docstring_nodes(tree)}
     for node in ast.walk(tree):
@@ -144,7 +144,7 @@ def test_no_file_above_the_backends_names_a_library(file):
 
 
 @pytest.mark.parametrize("file", ABOVE_BACKENDS, ids=name_of)
-def test_no_file_above_the_backends_asks_which_library_it_talks_to(file):
+def test_modules_above_the_backends_do_not_test_which_library_is_used(file):
     for name in imports_of_xpent(file):
         if name.startswith("_backends."):
             assert name in OPEN_TO_ALL, name
@@ -161,13 +161,13 @@ def test_no_file_above_the_backends_asks_which_library_it_talks_to(file):
 
 
 @pytest.mark.parametrize("library", MODULES_OF)
-def test_only_the_modules_of_its_backend_import_a_library(library):
+def test_only_its_backend_imports_a_library(library):
     importers = {name_of(file) for file in CORE if any(name.partition(".")[0] == library for name in imports(file))}
     assert {name for name in importers if name.partition(".")[0] not in DROP_INS} == MODULES_OF[library]
 
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
-def test_private_interfaces_of_a_library_are_used_in_one_module_only(library):
+def test_private_interfaces_of_a_library_are_used_in_one_module(library):
     found = {
         f"{name_of(file)}: {name}"
         for file in CORE
@@ -179,7 +179,7 @@ def test_private_interfaces_of_a_library_are_used_in_one_module_only(library):
 
 
 @pytest.mark.parametrize("kit", ["conformance", "bench"])
-def test_nothing_but_the_command_line_imports_a_kit(kit):
+def test_only_the_command_line_imports_the_extras(kit):
     for file in FILES:
         if kit not in file.parts and file.name != "__main__.py":
             assert not any(name.startswith(f"xpent.{kit}") for name in imports(file)), file
@@ -189,20 +189,20 @@ KIT = [file for file in FILES if "conformance" in file.parts]
 
 
 @pytest.mark.parametrize("file", [f for f in KIT if name_of(f) != "conformance.implementations.ours"], ids=name_of)
-def test_only_what_lists_our_implementations_imports_them_into_the_kit(file):
+def test_only_one_module_of_the_extras_imports_the_functions_of_xpent(file):
     for name in imports(file):
         is_of_the_kit = name.startswith("xpent.conformance") or name == "xpent.__version__"
         assert is_of_the_kit or name.partition(".")[0] != "xpent", name
 
 
-def test_all_names_every_public_function_and_nothing_else():
+def test_all_lists_exactly_the_public_functions():
     functions = {name for name, value in vars(xpent).items() if callable(value) and not name.startswith("_")}
     assert set(xpent.__all__) == functions
     assert xpent.__all__ == sorted(xpent.__all__)
 
 
 @pytest.mark.parametrize("function", PUBLIC, ids=xpent.__all__)
-def test_docstring_describes_every_parameter_and_its_examples_are_true(function):
+def test_docstring_describes_every_parameter_and_its_examples_pass(function):
     text = inspect.getdoc(function)
     for section in ("Parameters", "Returns", "Raises", "Notes", "Examples"):
         assert f"\n{section}\n{'-' * len(section)}\n" in text
@@ -212,7 +212,7 @@ def test_docstring_describes_every_parameter_and_its_examples_are_true(function)
 
 
 @pytest.mark.parametrize("function", OF_THE_KIT, ids=lambda function: function.__name__)
-def test_docstring_of_the_kit_says_what_goes_in_and_out_and_its_examples_are_true(function):
+def test_docstring_of_the_suite_describes_every_parameter_and_its_examples_pass(function):
     text = inspect.getdoc(function)
     for section in ("Parameters", "Returns", "Raises", "Examples"):
         assert f"\n{section}\n{'-' * len(section)}\n" in text
@@ -236,6 +236,6 @@ def test_arrays_are_positional_and_options_are_keywords(function):
     assert kinds[0] is inspect.Parameter.POSITIONAL_ONLY
 
 
-def test_every_file_says_what_it_is():
+def test_every_module_has_a_docstring():
     for file in FILES:
         assert ast.get_docstring(ast.parse(file.read_text())), file

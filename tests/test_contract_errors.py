@@ -63,7 +63,7 @@ BAD_DATA = [
 
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD_OPTIONS, ids=lambda value: str(value)[:40])
-def test_bad_option_is_refused(xp, options, error, message):
+def test_invalid_option_is_rejected(xp, options, error, message):
     theirs = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     for function in (xpent.cross_entropy, xpent.grad(xpent.cross_entropy)):
         with pytest.raises(error, match=message):
@@ -72,8 +72,8 @@ def test_bad_option_is_refused(xp, options, error, message):
 
 @pytest.mark.only_for(lambda xp: xp.name != "dask")  # which has not computed the numbers
 @pytest.mark.parametrize(("options", "message"), BAD_DATA, ids=lambda value: str(value)[:40])
-def test_numbers_out_of_range_in_the_array_of_an_option_are_refused(xp, options, message):
-    test_bad_option_is_refused(xp, options, ValueError, message)
+def test_option_arrays_with_values_out_of_range_are_rejected(xp, options, message):
+    test_invalid_option_is_rejected(xp, options, ValueError, message)
 
 
 BAD_ARRAYS = [
@@ -89,13 +89,13 @@ BAD_ARRAYS = [
 
 
 @pytest.mark.parametrize(("logits", "targets", "error", "message"), BAD_ARRAYS, ids=range(len(BAD_ARRAYS)))
-def test_bad_arrays_are_refused(xp, logits, targets, error, message):
+def test_invalid_arrays_are_rejected(xp, logits, targets, error, message):
     x, t = (xp.asarray(a, "complex128" if a.dtype == complex else None) for a in (logits, targets))
     with pytest.raises(error, match=message):
         xp.call(xpent.cross_entropy, x, t)
 
 
-def test_ignore_index_needs_indices(xp):
+def test_ignore_index_requires_indices(xp):
     with pytest.raises(ValueError, match=r"ignore_index.*indices.*sample_weight"):
         xp.call(xpent.cross_entropy, xp.asarray(LOGITS), xp.asarray(LOGITS), ignore_index=0)
 
@@ -113,7 +113,7 @@ def test_every_function_checks_its_array_and_axis(xp, name):
         function(xp.asarray(LOGITS), dim=0)
 
 
-def test_tables_are_refused_with_the_way_to_their_array(xp):
+def test_error_for_tables_names_the_conversion_to_an_array(xp):
     class Series:
         dtype, ndim, shape, to_numpy = LABELS.dtype, 1, LABELS.shape, LABELS.copy
 
@@ -121,7 +121,7 @@ def test_tables_are_refused_with_the_way_to_their_array(xp):
         xpent.cross_entropy(xp.asarray(LOGITS), Series())
 
 
-def test_label_out_of_range_names_the_option_that_ignores_it(xp):
+def test_error_for_a_label_out_of_range_suggests_ignore_index(xp):
     x, t = xp.asarray(LOGITS), xp.asarray(np.asarray([2, -100]))
     if xp.is_traced:
         pytest.skip("the data is not looked at")
@@ -134,7 +134,7 @@ def test_label_out_of_range_names_the_option_that_ignores_it(xp):
 
 @pytest.mark.library("jax")
 @pytest.mark.parametrize("name", ["axis", "ignore_index"])
-def test_option_traced_by_jit_is_refused_with_the_way_to_make_it_static(name):
+def test_error_for_a_traced_option_suggests_static_argnames(name):
     import jax
 
     x, t = jax.numpy.asarray(LOGITS), jax.numpy.asarray(LABELS)
@@ -143,7 +143,7 @@ def test_option_traced_by_jit_is_refused_with_the_way_to_make_it_static(name):
     assert jax.jit(xpent.cross_entropy, static_argnames=name)(x, t, **{name: 1}).shape == ()
 
 
-def test_a_library_that_lacks_parts_of_the_standard_is_refused_by_name():
+def test_error_for_an_incomplete_library_names_it():
     class Incomplete:
         def __array_namespace__(self, api_version=None):
             module = types.ModuleType("incomplete")
@@ -154,7 +154,7 @@ def test_a_library_that_lacks_parts_of_the_standard_is_refused_by_name():
         xpent.softmax(Incomplete())
 
 
-def test_arrays_of_two_libraries_are_refused(xp):
+def test_arrays_of_two_libraries_are_rejected(xp):
     # JAX converts arrays of NumPy.
     takes_numpy = xp.name in ("numpy", "jax", "jax-jit")
     other = pytest.importorskip("array_api_strict").asarray if takes_numpy else np.asarray
@@ -169,7 +169,7 @@ def test_arrays_of_two_libraries_are_refused(xp):
 
 
 @pytest.mark.library("torch")
-def test_tensors_on_two_devices_are_refused():
+def test_tensors_on_two_devices_are_rejected():
     import torch
 
     on_meta = torch.ones(2, dtype=torch.int64, device="meta")
@@ -178,7 +178,7 @@ def test_tensors_on_two_devices_are_refused():
 
 
 @pytest.mark.library("array-api-strict")
-def test_arrays_on_two_devices_are_refused():
+def test_arrays_on_two_devices_are_rejected():
     import array_api_strict as strict
 
     elsewhere = strict.asarray(LABELS, device=strict.Device("device1"))
@@ -186,6 +186,6 @@ def test_arrays_on_two_devices_are_refused():
         xpent.cross_entropy(strict.asarray(LOGITS), elsewhere)
 
 
-def test_masked_array_is_refused_as_its_mask_would_be_lost():
+def test_masked_array_is_rejected_because_its_mask_would_be_lost():
     with pytest.raises(TypeError, match="masked array"):
         xpent.softmax(np.ma.masked_array([1.0, 2.0, 100.0], mask=[False, False, True]))

@@ -28,7 +28,7 @@ def lay_out(xp, values, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_answered_and_left_alone(xp, layout):
+def test_every_layout_gives_the_same_results_and_is_not_modified(xp, layout):
     x, q, labels = lay_out(xp, X, layout), lay_out(xp, Q, layout), xp.asarray(LABELS)
     before = xp.to_numpy(x).copy(), xp.to_numpy(q).copy()
     for function, exact in zip(FUNCTIONS, (oracle.softmax, oracle.log_softmax), strict=False):
@@ -42,7 +42,7 @@ def test_every_layout_is_answered_and_left_alone(xp, layout):
     np.testing.assert_array_equal(xp.to_numpy(q), before[1])
 
 
-def test_no_argument_is_written_to(xp):
+def test_arguments_are_not_modified(xp):
     rows = np.asarray([True, False, True, True, True])
     arrays = {"x": xp.asarray(X), "t": xp.asarray(LABELS)}
     options = {"class_weight": xp.asarray(Q[0]), "sample_weight": xp.asarray(X[:, 0] ** 2), "where": xp.asarray(rows)}
@@ -73,7 +73,7 @@ def by_row(x, targets, axis=-1, **options):
 
 
 @pytest.mark.parametrize("part", [slice(0, 1), slice(3, 4), slice(1, None, 2), slice(5, 12)], ids=str)
-def test_bits_of_a_row_do_not_depend_on_the_batch_around_it(big, part):
+def test_bits_of_a_row_do_not_depend_on_the_other_rows(big, part):
     x, q = big
     for targets in (np.arange(12) * 80, q):
         for of_all, of_part in zip(by_row(x, targets), by_row(x[part], targets[part]), strict=True):
@@ -92,7 +92,7 @@ def test_bits_of_a_row_do_not_depend_on_the_layout(big):
 
 
 @pytest.mark.parametrize("function", [xpent.cross_entropy, xpent.grad(xpent.cross_entropy)], ids=["value", "gradient"])
-def test_data_are_looked_at_in_every_call_of_the_same_shapes(xp, function):
+def test_data_are_checked_in_every_call_with_the_same_shapes(xp, function):
     is_ignored = np.arange(6) == 2
     x, labels, ignored = map(xp.asarray, (X, LABELS, np.where(is_ignored, -1, LABELS)))
     options = {"reduction": "sum", "ignore_index": -1}
@@ -105,7 +105,7 @@ def test_data_are_looked_at_in_every_call_of_the_same_shapes(xp, function):
             function(x, xp.asarray(LABELS + 5), **options)
 
 
-def test_equal_options_of_another_type_are_refused_in_a_call_of_the_same_shapes(xp):
+def test_option_types_are_checked_in_every_call_with_the_same_shapes(xp):
     x, labels = xp.asarray(X), xp.asarray(LABELS)
     xpent.cross_entropy(x, labels, label_smoothing=1.0)
     with pytest.raises(TypeError, match="label_smoothing must be a number"):

@@ -31,7 +31,7 @@ def derivatives(function, x, g, v, **options):
 
 @pytest.mark.parametrize("how", ["-inf", "where"])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_fully_masked_row_has_no_probability_and_derivatives_of_zero_whatever_the_cotangent(xp, name, how):
+def test_fully_masked_row_has_probabilities_and_derivatives_of_zero(xp, name, how):
     function = getattr(xpent, name)
     x, options = masked(xp, how)
     value = xp.to_numpy(xp.call(function, x, **options))
@@ -50,7 +50,7 @@ def test_fully_masked_row_has_no_probability_and_derivatives_of_zero_whatever_th
 @pytest.mark.parametrize("how", ["-inf", "where"])
 @pytest.mark.parametrize("kind", ["indices", "one-hot"])
 @pytest.mark.parametrize("more", [{}, {"z_loss": 0.5}, {"label_smoothing": 0.25}], ids=str)
-def test_fully_masked_row_has_an_infinite_loss_and_a_gradient_at_its_target_alone(xp, how, kind, more):
+def test_fully_masked_row_has_an_infinite_loss_and_a_gradient_only_at_its_target(xp, how, kind, more):
     x, options = masked(xp, how)
     targets = LABELS if kind == "indices" else np.eye(3)[LABELS]
     w, s = np.asarray([1.0, 0.5, 2.0]), np.asarray([3.0, 1.0, 0.25])
@@ -71,7 +71,7 @@ def test_fully_masked_row_has_an_infinite_loss_and_a_gradient_at_its_target_alon
             assert_within(xp, loss[1:], exact.loss, 8 + 2 * spread(OTHER).max(), exact.loss_scale)
 
 
-def test_fully_masked_row_whose_label_has_no_weight_has_loss_zero_under_smoothing(xp):
+def test_fully_masked_row_with_label_weight_zero_has_loss_zero_with_smoothing(xp):
     x, labels = xp.asarray([[-INF] * 3, [0.0, 1.0, 2.0]]), xp.asarray(np.asarray([2, 1]))
     options = {"class_weight": xp.asarray([2.0, 1.0, 0.0]), "label_smoothing": 0.25, "reduction": "none"}
     losses, (gradient,) = differentiate(xp, xpent.cross_entropy, x, labels, **options)
@@ -80,7 +80,7 @@ def test_fully_masked_row_whose_label_has_no_weight_has_loss_zero_under_smoothin
     assert np.all(np.isfinite(xp.to_numpy(gradient)))
 
 
-def test_a_class_without_others_that_is_masked_has_an_infinite_loss(xp):
+def test_masked_single_class_has_an_infinite_loss(xp):
     for targets in (np.asarray([0]), np.asarray([[1.0]])):
         loss, gradient = xp.call(xpent.value_and_grad(xpent.cross_entropy), xp.asarray([[-INF]]), xp.asarray(targets))
         assert (float(xp.to_numpy(loss)), xp.to_numpy(gradient).tolist()) == (INF, [[-1.0]])
@@ -121,7 +121,7 @@ def of_nan(xp):
 
 @pytest.mark.usefixtures("of_nan")
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_row_of_nan_has_derivatives_of_zero_exactly_where_its_cotangent_is_zero(xp, name):
+def test_row_with_nan_has_derivatives_of_zero_if_and_only_if_its_cotangent_is_zero(xp, name):
     function, n = getattr(xpent, name), len(IS_NAN)
     x = xp.asarray(np.concatenate([IS_NAN, OTHER]))
     for number in (0.0, 1.0):
@@ -140,7 +140,7 @@ TARGETS = {"indices": np.asarray([0, 1, 2, 0, 1]), "distributions": np.full((5, 
 
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("more", [{}, {"z_loss": 0.5, "label_smoothing": 0.25}], ids=["plain", "options"])
-def test_row_of_nan_has_gradient_zero_exactly_where_the_cotangent_of_its_loss_is_zero(xp, kind, more):
+def test_row_with_nan_has_gradient_zero_if_and_only_if_the_cotangent_of_its_loss_is_zero(xp, kind, more):
     n, primals = len(IS_NAN), (xp.asarray(np.concatenate([IS_NAN, OTHER])), xp.asarray(TARGETS[kind]))
 
     def pulled(x, t, g):
@@ -155,7 +155,7 @@ def test_row_of_nan_has_gradient_zero_exactly_where_the_cotangent_of_its_loss_is
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_loss_of_nan_with_cotangent_zero_has_gradient_zero(xp, kind):
+def test_nan_loss_with_cotangent_zero_has_gradient_zero(xp, kind):
     x, t = xp.asarray(np.concatenate([IS_NAN, OTHER])), xp.asarray(TARGETS[kind])
     loss, gradients = differentiate(xp, xpent.cross_entropy, x, t, cotangent=0.0)
     assert np.isnan(xp.to_numpy(loss))
@@ -165,7 +165,7 @@ def test_loss_of_nan_with_cotangent_zero_has_gradient_zero(xp, kind):
 
 @pytest.mark.usefixtures("of_nan")
 @pytest.mark.parametrize("kind", TARGETS)
-def test_second_derivatives_of_a_row_of_nan_are_zero_exactly_where_the_direction_is(xp, kind):
+def test_second_derivatives_of_a_row_with_nan_are_zero_if_and_only_if_the_tangent_is_zero(xp, kind):
     n, x, t = len(IS_NAN), xp.asarray(np.concatenate([IS_NAN, OTHER])), xp.asarray(TARGETS[kind])
 
     def products(x, t, v):
@@ -184,7 +184,7 @@ def test_second_derivatives_of_a_row_of_nan_are_zero_exactly_where_the_direction
             assert np.all(np.isfinite(product[n:]))
 
 
-def test_infinite_cotangent_of_a_loss_leaves_the_gradient_of_masked_classes_zero(xp):
+def test_gradient_of_masked_classes_is_zero_with_an_infinite_cotangent(xp):
     x, primals = OTHER, (xp.asarray(OTHER), xp.asarray(np.asarray([0, 2])))
     dtype = "float64" if xp.dtype_name == "float64" else "float32"
 

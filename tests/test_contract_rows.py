@@ -17,7 +17,7 @@ BROKEN = [[1, NAN, 2, 3], [1, INF, 2, 3], [NAN, INF, 1, 2], [NAN, -INF, 1, 2]]
 
 
 @pytest.mark.parametrize("how", ["-inf", "where", "where over nan"])
-def test_impossible_class_has_probability_zero_and_takes_no_part(xp, how):
+def test_masked_class_has_probability_zero_and_does_not_contribute(xp, how):
     x = {"-inf": MASKED, "where": LOGITS, "where over nan": np.where(IS_IN, LOGITS, NAN)}[how]
     options = {} if how == "-inf" else {"where": xp.asarray(IS_IN)}
     units, g = 4 + spread(MASKED), np.where(IS_IN, 2.0, 3.0)
@@ -43,7 +43,7 @@ def test_impossible_class_has_probability_zero_and_takes_no_part(xp, how):
 
 @pytest.mark.parametrize("targets", [LABELS, np.eye(4)[LABELS]], ids=["indices", "one-hot"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
-def test_smoothing_spreads_over_the_possible_classes_only(xp, smoothing, targets):
+def test_smoothing_is_over_the_unmasked_classes(xp, smoothing, targets):
     options = {"label_smoothing": smoothing, "z_loss": 0.5}
     assert_cross_entropy_is_exact(xp, np.where(IS_IN, LOGITS, NAN), targets, **options, where=IS_IN)
     assert_cross_entropy_is_exact(xp, LOGITS, targets, **options, where=IS_IN[:1] | IS_IN[1:2])
@@ -55,7 +55,7 @@ def test_smoothing_spreads_over_the_possible_classes_only(xp, smoothing, targets
 
 
 @pytest.mark.parametrize("targets", [np.asarray([1, 1, 0]), np.eye(4)[[1, 1, 0]]], ids=["indices", "one-hot"])
-def test_impossible_target_has_loss_inf_and_gradient_minus_one(xp, targets):
+def test_masked_target_has_loss_inf_and_gradient_minus_one(xp, targets):
     x = np.where([[True, False, True, True]], LOGITS, -INF)[:1]
     x = np.concatenate([x, LOGITS[1:]])
     for logits, options in ((x, {}), (np.where(np.isinf(x), 1.0, x), {"where": xp.asarray(~np.isinf(x))})):
@@ -71,7 +71,7 @@ def test_impossible_target_has_loss_inf_and_gradient_minus_one(xp, targets):
         np.testing.assert_array_equal(xp.to_numpy(of_total), xp.to_numpy(gradient))
 
 
-def test_broken_row_is_nan_and_no_other_notices(xp):
+def test_non_finite_row_is_nan_and_other_rows_are_unaffected(xp):
     n, units = len(BROKEN), 4 + 2 * spread(LOGITS)
     x = xp.asarray(np.concatenate([BROKEN, LOGITS]))
     for name in ("softmax", "log_softmax", "logsumexp"):
@@ -108,7 +108,7 @@ DROPPED = {
 
 
 @pytest.mark.parametrize("how", DROPPED)
-def test_row_that_does_not_count_leaks_nothing(xp, how):
+def test_inactive_row_does_not_contribute(xp, how):
     label, options = DROPPED[how]
     n, units = len(BAD_ROWS), 4 + 2 * spread(LOGITS)
     x, labels = np.concatenate([BAD_ROWS, LOGITS]), np.concatenate([[label] * n, LABELS])
@@ -135,7 +135,7 @@ def test_row_that_does_not_count_leaks_nothing(xp, how):
     assert np.all(np.isfinite(xp.to_numpy(product)))
 
 
-def test_ignored_row_leaks_nothing_through_smoothing_and_where(xp):
+def test_ignored_row_does_not_contribute_with_smoothing_and_where(xp):
     x, labels = xp.asarray(np.concatenate([BROKEN[:1], LOGITS])), xp.asarray(np.concatenate([[-1], LABELS]))
     options = {"ignore_index": -1, "label_smoothing": 0.25, "where": xp.asarray(np.asarray([True, True, False, True]))}
     loss, (gradient,) = differentiate(xp, xpent.cross_entropy, x, labels, **options)
@@ -150,7 +150,7 @@ MISSING += [(2**40, "int64", None), (2**64 - 1, "uint64", -1)]
 
 
 @pytest.mark.parametrize(("index", "dtype", "ignore_index"), MISSING)
-def test_index_that_names_no_class_is_an_error_or_a_row_of_nan(xp, index, dtype, ignore_index):
+def test_index_out_of_range_is_an_error_or_makes_its_row_nan(xp, index, dtype, ignore_index):
     labels = np.asarray([[3, 1, index], [0, 2, 1]], dtype=dtype)
     logits = np.stack([LOGITS, LOGITS])
     x, t, gradient = xp.asarray(logits), xp.asarray(labels), xpent.grad(xpent.cross_entropy)
@@ -168,7 +168,7 @@ def test_index_that_names_no_class_is_an_error_or_a_row_of_nan(xp, index, dtype,
     np.testing.assert_array_equal(np.isnan(xp.to_numpy(of_sum)), expected[..., None] * np.ones(4, dtype=bool))
 
 
-def test_broken_row_without_a_target_still_counts_in_the_mean(xp):
+def test_non_finite_row_with_targets_of_zero_is_included_in_the_mean(xp):
     targets = xp.asarray([[1.0, 0, 0], [0, 0, 0]])
     losses = [
         xp.call(xpent.cross_entropy, xp.asarray([[1.0, 2, 3], row]), targets) for row in ([0, 1.0, 0], [0, NAN, 0])
@@ -176,7 +176,7 @@ def test_broken_row_without_a_target_still_counts_in_the_mean(xp):
     assert xp.to_numpy(losses[0]) == xp.to_numpy(losses[1])
 
 
-def test_broken_target_of_weight_zero_leaks_nothing(xp):
+def test_non_finite_target_with_weight_zero_does_not_contribute(xp):
     x, q = LOGITS[:2, :3], np.asarray([[0.2, 0.3, 0.5], [NAN, 0.5, 0.5]])
     options = {"sample_weight": xp.asarray([1.0, 0.0]), "class_weight": xp.asarray(np.ones(3))}
     loss, (gradient, _) = differentiate(xp, xpent.cross_entropy, xp.asarray(x), xp.asarray(q), **options)
@@ -185,7 +185,7 @@ def test_broken_target_of_weight_zero_leaks_nothing(xp):
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_a_broken_row_of_one_class_is_nan(xp, broken):
+def test_non_finite_row_with_one_class_is_nan(xp, broken):
     x, label, one = xp.asarray([[broken]]), xp.asarray(np.asarray([0])), xp.asarray([[1.0]])
     assert np.isnan(xp.to_numpy(xp.call(xpent.softmax, x))).all()
     assert np.isnan(xp.to_numpy(xp.call(xpent.log_softmax, x))).all()
@@ -197,14 +197,14 @@ def test_a_broken_row_of_one_class_is_nan(xp, broken):
 
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("cotangent", [np.inf, np.nan])
-def test_an_ignored_row_has_gradient_zero_whatever_the_cotangent(cotangent):
+def test_ignored_row_has_gradient_zero_with_any_cotangent(cotangent):
     x, labels = np.asarray([[np.nan, 1.0], [1.0, 2.0]]), np.asarray([-1, 1])
     (found,) = xpent.vjp(xpent.cross_entropy, x, labels, ignore_index=-1)[1](np.asarray(cotangent))
     assert not found[0].any()
     assert not np.isfinite(found[1]).any()
 
 
-def test_numbers_of_numpy_are_options_without_a_warning(xp):
+def test_numpy_scalars_are_accepted_as_options_without_a_warning(xp):
     x, label = xp.asarray([[1.0, 2.0]]), xp.asarray(np.asarray([0]))
     options = {"normalizer": np.float32(2.0), "z_loss": np.float32(0.25), "label_smoothing": np.float64(0.25)}
     plain = {name: float(value) for name, value in options.items()}
@@ -213,7 +213,7 @@ def test_numbers_of_numpy_are_options_without_a_warning(xp):
 
 
 @pytest.mark.only_for(lambda xp: xp.is_traced)
-def test_an_index_out_of_range_is_nan_whatever_its_class_weight_where_data_is_hidden(xp):
+def test_index_out_of_range_is_nan_with_any_class_weight_if_data_cannot_be_read(xp):
     x, labels, w = xp.asarray(LOGITS[:2]), xp.asarray(np.array([9, 1])), xp.asarray(np.ones(LOGITS.shape[1]))
     found = xp.call(xpent.cross_entropy, x, labels, class_weight=w, reduction="none")
     np.testing.assert_array_equal(np.isnan(xp.to_numpy(found)), [True, False])

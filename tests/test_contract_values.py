@@ -36,7 +36,7 @@ def test_probabilities_and_gradients_have_the_dtype_of_the_logits_and_losses_are
 @pytest.mark.library("numpy")
 @pytest.mark.only_for(lambda xp: xp.dtype_name == "float32")
 @pytest.mark.parametrize("targets", [LABELS, ONE_HOT, Q], ids=["indices", "one-hot", "distribution"])
-def test_numpy_arrays_hold_bfloat16_of_ml_dtypes(xp, targets):
+def test_numpy_arrays_may_have_bfloat16_of_ml_dtypes(xp, targets):
     pytest.importorskip("ml_dtypes")
     xp = replace(xp, dtype_name="bfloat16")
     for reduction in REDUCTIONS:
@@ -74,7 +74,7 @@ def test_weights_without_smoothing(xp, targets):
     assert_cross_entropy_is_exact(xp, LOGITS, targets, class_weight=CLASS_WEIGHT, sample_weight=SAMPLE_WEIGHT)
 
 
-def test_mean_divides_by_the_weight_of_the_counted_rows(xp):
+def test_mean_divides_by_the_weight_of_the_active_rows(xp):
     losses = np.asarray([0.14507794, 17.01904505])
     x, t = xp.asarray(LOGITS), xp.asarray(np.asarray([3, 1, -7, -7]))
 
@@ -106,7 +106,7 @@ def test_indices_and_one_hot_targets_agree(xp, smoothing):
 
 
 @pytest.mark.parametrize("case", ["all ignored", "weights of zero", "classes of weight zero", "no rows"])
-def test_mean_of_nothing_is_zero(xp, case):
+def test_mean_over_no_rows_is_zero(xp, case):
     if xp.name == "dask" and case == "no rows":
         pytest.skip("Dask has no maximum of rows of which there are none")
     rows = 0 if case == "no rows" else 4
@@ -150,7 +150,7 @@ def test_single_class_has_loss_and_gradient_zero(xp):
 
 
 @pytest.mark.parametrize("axis", [0, -2, (2, 0), None], ids=str)
-def test_axes_hold_the_classes_in_the_order_given(xp, axis):
+def test_several_class_axes_are_flattened_in_the_given_order(xp, axis):
     x = np.random.default_rng(0).integers(-8, 8, size=(2, 3, 4)).astype(float)
     axes = tuple(range(3)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     axes = tuple(a % 3 for a in axes)
@@ -182,13 +182,13 @@ def test_axes_hold_the_classes_in_the_order_given(xp, axis):
         assert_within(xp, gradient, layout(exact.gradient), units, layout(exact.gradient_scale))
 
 
-def test_index_dtypes_all_serve(xp):
+def test_all_index_dtypes_are_accepted(xp):
     for dtype in ("int8", "uint8", "int32"):
         assert_cross_entropy_is_exact(xp, LOGITS, LABELS.astype(dtype))
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 2)])
-def test_logsumexp_of_nothing_is_minus_infinity_and_softmax_of_nothing_is_empty(xp, shape):
+def test_logsumexp_without_classes_is_minus_infinity_and_softmax_is_empty(xp, shape):
     x = xp.asarray(np.zeros(shape))
     axis = shape.index(0)
     for function in (xpent.softmax, xpent.log_softmax):

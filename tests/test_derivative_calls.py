@@ -16,7 +16,7 @@ Q = np.asarray([[0.5, 0.25, 0.25, 0, 0], [0.125, 0.5, 0.125, 0.25, 0], [0, 0, 0,
 OPTIONS = {"class_weight": np.asarray([1, 0.5, 2, 0.25, 4]), "label_smoothing": 0.125, "z_loss": 0.25}
 
 
-def test_fused_value_is_the_plain_value_and_gradient(xp):
+def test_value_and_grad_agrees_with_value_and_gradient(xp):
     for targets in (LABELS, Q):
         (x, t), options, _, _ = prepare(xp, X, targets, **OPTIONS)
         value, gradient = xp.call(xpent.value_and_grad(xpent.cross_entropy), x, t, **options)
@@ -35,7 +35,7 @@ def test_pullback_returns_one_cotangent_per_array_of_floating_point_numbers(xp):
         assert [tuple(c.shape) for c in cotangents] == [(3, 5)] * count
 
 
-def test_argnums_choose_the_gradients_and_their_structure(xp):
+def test_argnums_selects_the_gradients_and_their_structure(xp):
     x, q, f = xp.asarray(X), xp.asarray(Q), xpent.cross_entropy
     _, (of_x, of_q) = differentiate(xp, f, x, q)
     by_argnums = {argnums: xp.call(xpent.grad(f, argnums), x, q) for argnums in (0, 1, (0,), (1, 0))}
@@ -95,7 +95,7 @@ BAD_CALLS = {
 
 
 @pytest.mark.parametrize("name", BAD_CALLS)
-def test_bad_call_is_refused(xp, name):
+def test_invalid_call_is_rejected(xp, name):
     call, error, message = BAD_CALLS[name]
     with pytest.raises(error, match=message):
         xp.call(call, xp.asarray(X), xp.asarray(LABELS))

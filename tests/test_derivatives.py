@@ -100,7 +100,7 @@ def test_derivatives_of_cross_entropy_are_exact_to_second_order(xp, kind, reduct
             assert_within(xp, products[1], of_targets, units, target_terms)
 
 
-def test_hessian_at_uniform_logits_and_targets_is_not_zero_although_the_gradient_is(xp):
+def test_hessian_at_uniform_logits_and_targets_is_not_zero(xp):
     x, q, v = (
         xp.asarray(np.zeros((2, 4))),
         xp.asarray(np.full((2, 4), 0.25)),
@@ -132,14 +132,14 @@ def test_gradient_of_logsumexp_is_softmax_and_its_hessian_the_jacobian_of_softma
         assert_within(xp, product, exact, 2 * (4 + 12), p * (abs(U[0]) + np.sum(p * abs(U[0]))))
 
 
-def test_cotangent_of_every_row_scales_its_row(xp):
+def test_cotangent_of_each_row_scales_its_gradient(xp):
     x, t, g = xp.asarray(X), xp.asarray(LABELS), xp.asarray([1.0, 0, -2])
     pulled = xp.call(lambda x, t, g: xpent.vjp(xpent.cross_entropy, x, t, reduction="none")[1](g)[0], x, t, g)
     exact = oracle.CrossEntropy(X, LABELS, reduction="none").gradient * np.asarray([[1], [0], [-2]])
     assert_within(xp, pulled, exact, 4 + 2 * spread(X))
 
 
-def test_options_reach_the_derivatives(xp):
+def test_derivatives_use_the_options(xp):
     _, (transposed,) = differentiate(xp, xpent.softmax, xp.asarray(X.T.copy()), axis=0, cotangent=1.0)
     assert tuple(transposed.shape) == (5, 3)
     total, gradient = xp.call(xpent.value_and_grad(xpent.logsumexp), xp.asarray(X), axis=None)
@@ -186,7 +186,7 @@ def of_entropies_in_forward_mode(xp, x):
 
 
 @pytest.mark.parametrize("derivative", [of_entropies_in_reverse_mode, of_entropies_in_forward_mode])
-def test_gradient_of_the_entropy_of_a_masked_policy_is_the_closed_form(xp, derivative):
+def test_gradient_of_the_entropy_of_a_masked_policy_agrees_with_the_closed_form(xp, derivative):
     (x,), _, (exact_x,), _ = prepare(xp, MASKED_POLICIES)
     found = xp.to_numpy(xp.call(lambda x: derivative(xp, x), x))
     p = np.exp(exact_x - np.max(exact_x, axis=-1, keepdims=True))
@@ -197,7 +197,7 @@ def test_gradient_of_the_entropy_of_a_masked_policy_is_the_closed_form(xp, deriv
 
 
 @pytest.mark.library("jax")
-def test_hessian_of_jax_at_uniform_logits_is_not_zero_although_the_gradient_is():
+def test_hessian_by_jax_at_uniform_logits_is_not_zero():
     import jax
 
     v, zeros = jax.numpy.asarray([[1.0, 0, 0, 0], [0, 2, -2, 0]]), jax.numpy.zeros((2, 4))

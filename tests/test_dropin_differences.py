@@ -73,7 +73,7 @@ def outcome(expression, names):
 
 
 @pytest.mark.parametrize(("library", "expression", "original", "ours", "exact"), CASES)
-def test_the_page_shows_what_both_return(library, expression, original, ours, exact):
+def test_tables_have_the_results_of_both_libraries(library, expression, original, ours, exact):
     names = names_of_library(library)
     assert outcome(expression, {**names, **functions(MODULES[library], library)}) == original
     assert outcome(expression, {**names, **functions([f"xpent.{library}"], library)}) == ours

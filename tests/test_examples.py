@@ -128,7 +128,7 @@ def by_differences():
 @pytest.mark.parametrize(
     ("oracle", "units"), [(by_torch, 64), (by_jax, 64), (by_differences, 2.0**25)], ids=["torch", "jax", "differences"]
 )
-def test_gradients_through_time_are_those_of(oracle, units, xp):
+def test_gradients_through_time_agree_with_the_reference(oracle, units, xp):
     expected_loss, expected = oracle()
     parameters, x, labels, *states = arrays_of_lstm()
     parameters = {name: xp.asarray(array) for name, array in parameters.items()}
@@ -141,7 +141,7 @@ def test_gradients_through_time_are_those_of(oracle, units, xp):
 
 
 @in_float64
-def test_the_loss_of_the_lstm_goes_down(xp):
+def test_loss_of_the_lstm_decreases(xp):
     lstm = example("lstm")
     ids = np.asarray([0, 1, 2, 1, 3] * 20)  # what follows a 1 depends on what came before
     parameters, means, squares, *states = lstm.start(np.random.default_rng(0), 4, 8, 4, 2)
@@ -159,7 +159,7 @@ def test_the_loss_of_the_lstm_goes_down(xp):
 
 
 @of_every_library
-def test_lstm_trains_and_writes(library, capsys):
+def test_lstm_example_runs(library, capsys):
     small = ["--hidden", "16", "--batch", "8", "--time", "4", "--seconds", "1"]
     loss = example("lstm").main(["--library", library, *small])
     head, _, text = capsys.readouterr().out.partition("\n")
@@ -168,7 +168,7 @@ def test_lstm_trains_and_writes(library, capsys):
 
 
 @of_every_library
-def test_digits_are_recognised(library, capsys):
+def test_digits_example_reaches_the_documented_accuracy(library, capsys):
     pytest.importorskip("sklearn")
     ((loss, share),) = example("digits").main(["--library", library])
     assert share >= 0.95

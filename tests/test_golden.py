@@ -74,7 +74,7 @@ def test_jacobian_is_p_times_one_minus_p_on_the_diagonal_and_minus_p_times_p_off
     assert_close(xp, xp.call(xpent.softmax_jacobian, xp.asarray([1.0, 2, 3])), expected, DECIMALS, xp.u)
 
 
-def test_confident_row_loses_nothing(xp):
+def test_confident_row_is_accurate(xp):
     x, t = xp.asarray([100.0, 80, 0]), xp.asarray(0)
     u, digits = (4 + 100) / (4 + 2 * 17) * xp.u_computed, 0.5e-16
     loss, (gradient,) = differentiate(xp, xpent.cross_entropy, x, t)

@@ -45,14 +45,14 @@ def test_bits_are_those_of_astype(name):
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.5, 6e-8, 65520.0, -np.inf, np.nan])
-def test_arrays_without_axes_are_converted_too(value):
+def test_arrays_of_shape_empty_tuple_are_converted(value):
     x = np.asarray(value, np.float32)
     assert_same_bits(_to_half, x)
     if np.isnan(value):
         assert _to_half(x).view(np.uint16) == x.astype(np.float16).view(np.uint16)
 
 
-def test_casts_of_the_backend_are_the_same_in_every_layout():
+def test_casts_of_the_backend_do_not_depend_on_the_layout():
     x = VALUES["midpoints"][:60000].reshape(200, 300)
     for view in (x.T, x[::-2, ::3], np.broadcast_to(x[0], (4, 300))):
         assert_same_bits(lambda x: NUMPY.cast(x, np.dtype(np.float16)), view)

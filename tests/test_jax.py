@@ -57,13 +57,13 @@ def second_order(function):
 
 
 @every_case
-def test_value_gradient_and_products_with_the_jacobian_are_those_of_the_textbook(case):
+def test_first_derivatives_agree_with_the_textbook(case):
     ours, theirs, moving = build(case, jnp, jnp.asarray)
     assert_close(jax.jit(first_order(ours))(*moving), jax.jit(first_order(theirs))(*moving), case, order=1)
 
 
 @every_case
-def test_second_derivatives_in_every_nesting_are_those_of_the_textbook(case):
+def test_second_derivatives_in_every_nesting_agree_with_the_textbook(case):
     ours, theirs, moving = build(case, jnp, jnp.asarray)
     assert_close(jax.jit(second_order(ours))(*moving), jax.jit(second_order(theirs))(*moving), case, order=2)
 
@@ -81,7 +81,7 @@ def test_without_jit_every_transformation_is_the_same():
 
 
 @high_order_cases
-def test_third_derivatives_are_those_of_the_textbook(case):
+def test_third_derivatives_agree_with_the_textbook(case):
     ours, theirs, moving = build(case, jnp, jnp.asarray)
 
     wanted, fwd, rev = tuple(range(len(moving))), jax.jacfwd, jax.jacrev
@@ -98,7 +98,7 @@ def test_finite_differences_agree_to_second_order(case, mode):
 
 
 @every_case
-def test_vmap_is_a_loop(case):
+def test_vmap_agrees_with_a_loop(case):
     ours, theirs, moving = build(case, jnp, jnp.asarray)
     others = [jnp.cos(array) for array in moving]
     loop = [jax.jit(value_and_grad(theirs))(*arrays) for arrays in (moving, others)]

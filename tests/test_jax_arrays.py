@@ -39,7 +39,7 @@ def assert_same(actual, expected, u=2.0**-53):
 
 @pytest.mark.parametrize("of_jax", ["logits", "targets", *OPTIONS])
 @pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "all others"])
-def test_arrays_of_numpy_may_stand_beside_any_of_jax(of_jax, is_alone):
+def test_numpy_arrays_can_be_combined_with_jax_arrays(of_jax, is_alone):
     given = {"logits": X, "targets": T, **OPTIONS}
     expected = xpent.value_and_grad(xpent.cross_entropy)(X, T, **OPTIONS)
     mixed = {name: jnp.asarray(array) if (name == of_jax) is is_alone else array for name, array in given.items()}
@@ -52,12 +52,12 @@ def test_arrays_of_numpy_may_stand_beside_any_of_jax(of_jax, is_alone):
 
 
 @pytest.mark.parametrize("function", [xpent.softmax, xpent.log_softmax, xpent.logsumexp], ids=lambda f: f.__name__)
-def test_a_mask_of_numpy_may_be_closed_over_inside_jit(function):
+def test_numpy_mask_can_be_closed_over_inside_jit(function):
     where = OPTIONS["where"]
     assert_same(jax.jit(lambda x: function(x, where=where))(X), function(X, where=where))
 
 
-def test_a_batch_of_numpy_may_be_an_argument_and_closed_over():
+def test_numpy_batch_can_be_an_argument_or_closed_over():
     expected = xpent.value_and_grad(xpent.linear_cross_entropy, argnums=1)(H, W, T, **OF_LAYER)
     for features, labels in ((H, T), (jnp.asarray(H), T), (H, jnp.asarray(T))):
         loss = lambda w, h=features, t=labels: xpent.linear_cross_entropy(h, w, t, **OF_LAYER)  # noqa: E731
@@ -65,7 +65,7 @@ def test_a_batch_of_numpy_may_be_an_argument_and_closed_over():
             assert_same(run(jax.value_and_grad(loss))(jnp.asarray(W)), expected)
 
 
-def test_without_x64_numbers_of_numpy_are_rounded_as_jax_rounds_them():
+def test_without_x64_numpy_arrays_are_rounded_as_by_jax():
     with jax.enable_x64(False):
         expected = xpent.value_and_grad(xpent.linear_cross_entropy)(*map(jnp.asarray, (H, W, T)), bias=jnp.asarray(B))
         for arrays in ((H, jnp.asarray(W), T, B), (jnp.asarray(H), W, T, B)):
@@ -77,12 +77,12 @@ def test_without_x64_numbers_of_numpy_are_rounded_as_jax_rounds_them():
 
 
 @pytest.mark.parametrize("modes", [["fwd"], ["rev"]], ids=str)
-def test_finite_differences_of_arrays_of_numpy_agree(modes):
+def test_finite_differences_of_numpy_arrays_agree(modes):
     check_grads(lambda x: xpent.cross_entropy(x, jnp.asarray(T)), (X,), order=2, modes=modes)
     check_grads(lambda x, q: xpent.cross_entropy(x, q), (jnp.asarray(X), Q), order=1, modes=modes)
 
 
-def test_labels_of_numpy_are_checked_even_inside_jit():
+def test_numpy_labels_are_checked_inside_jit():
     with pytest.raises(ValueError, match=r"target 4 at \(3,\) is out of range"):
         jax.jit(lambda x: xpent.cross_entropy(x, T + 1))(X)
     with jax.enable_x64(False), pytest.raises(ValueError, match=f"target {2**40} at"):
@@ -106,7 +106,7 @@ STRICT = {
 
 
 @pytest.mark.parametrize("function", STRICT.values(), ids=list(STRICT))
-def test_rank_promotion_may_be_an_error(function):
+def test_functions_work_if_rank_promotion_is_an_error(function):
     expected = function()
     jax.clear_caches()  # what is compiled would not be checked again
     with jax.numpy_rank_promotion("raise"):
@@ -151,7 +151,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 @pytest.mark.parametrize("function", ON_MESH.values(), ids=list(ON_MESH))
-def test_arrays_may_be_spread_over_a_mesh_with_explicit_axes(function, layout):
+def test_arrays_can_be_sharded_over_a_mesh_with_explicit_axes(function, layout):
     rows, classes, of_weight = layout
     arrays = {
         "x": (X, rows, classes), "q": (Q, rows, classes), "t": (T, rows), "s": (OPTIONS["sample_weight"], rows),
@@ -193,7 +193,7 @@ SYMBOLIC = {
 
 
 @pytest.mark.parametrize("case", SYMBOLIC.values(), ids=list(SYMBOLIC))
-def test_a_program_of_symbolic_sizes_can_be_exported(case):
+def test_program_with_symbolic_sizes_can_be_exported(case):
     function, arguments = case
     scope = export.SymbolicScope()
     shapes = [

@@ -69,7 +69,7 @@ def test_without_jit_derivatives_are_exact(name):
     ],
     ids=["indices", "indices, smoothing, blocks", "one-hot, blocks", "one-hot, smoothing, eager"],
 )
-def test_a_linear_layer_with_a_masked_bias_is_one_without_the_class(kind, options, block_size, run):
+def test_linear_layer_with_a_masked_bias_agrees_with_one_without_the_class(kind, options, block_size, run):
     optax = pytest.importorskip("optax")
     targets = jnp.asarray(LABELS if kind == "indices" else np.eye(4)[LABELS])
     one_hot = jnp.asarray(np.eye(3)[np.cumsum(IS_UNMASKED)[LABELS] - 1])
@@ -96,7 +96,7 @@ def test_a_linear_layer_with_a_masked_bias_is_one_without_the_class(kind, option
     [(np.asarray(0), SMOOTH), (np.asarray(0), {"z_loss": 0.5}), (np.eye(4)[0], {})],
     ids=["smoothing", "z-loss", "one-hot"],
 )
-def test_checkify_finds_no_nan_where_a_class_is_masked(targets, options):
+def test_checkify_finds_no_nan_with_masked_classes(targets, options):
     t = jnp.asarray(targets)
 
     def checked(x):

@@ -28,7 +28,7 @@ def test_signatures_are_those_of_optax(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_docstrings_are_complete_and_their_examples_true(name):
+def test_docstrings_are_complete_and_their_examples_pass(name):
     function = getattr(xpent.optax, name)
     for section in ("Parameters", "Returns", "Raises", "Notes", "Examples"):
         assert f"\n{section}\n{'-' * len(section)}\n" in inspect.getdoc(function)
@@ -87,7 +87,7 @@ AS_IN_OPTAX = {
         ("softmax_cross_entropy_with_integer_labels", {"distributions": "takes labels"}, AS_IN_OPTAX),
     ],
 )
-def test_the_drop_in_passes_the_conformance_suite(name, lacks, expected_failures):
+def test_dropin_passes_the_conformance_suite(name, lacks, expected_failures):
     report = conformance.check(
         getattr(xpent.optax, name), library="jax", computes="cross_entropy", signature="optax", dtypes=["float32"],
         lacks=lacks, expected_failures=expected_failures,

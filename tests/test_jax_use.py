@@ -18,7 +18,7 @@ run_modes = pytest.mark.parametrize("run", [lambda function: function, jax.jit],
 
 
 @pytest.mark.parametrize("axis", [-1, (2, 0)])
-def test_softmax_and_its_kin_are_those_of_jax(axis):
+def test_softmax_functions_agree_with_jax(axis):
     x, where = jnp.asarray(X3), jnp.asarray(X3 < 1)
     for ours, theirs in ((xpent.softmax, jax.nn.softmax), (xpent.logsumexp, jax.nn.logsumexp)):
         expected = jax.jit(jax.hessian(lambda x, f=theirs: f(x, axis=axis, where=where)))(x)
@@ -28,7 +28,7 @@ def test_softmax_and_its_kin_are_those_of_jax(axis):
     assert_close(actual, expected, case("", "log_softmax", X3), order=2)
 
 
-def test_cross_entropy_and_its_derivatives_are_those_of_optax():
+def test_cross_entropy_and_its_derivatives_agree_with_optax():
     optax = pytest.importorskip("optax")
     x, labels, q, where = jnp.asarray(X), jnp.asarray(LABELS), jnp.asarray(Q), jnp.asarray(WHERE)
     smooth = optax.smooth_labels(jax.nn.one_hot(labels, 4, dtype=x.dtype), 0.1)
@@ -51,7 +51,7 @@ def test_cross_entropy_and_its_derivatives_are_those_of_optax():
 
 
 @kinds
-def test_micro_batches_in_a_scan_add_up_to_the_batch(targets):
+def test_gradients_accumulated_in_a_scan_are_those_of_the_batch(targets):
     x, t, s, w = jnp.asarray(X), jnp.asarray(targets), jnp.asarray(SAMPLE_WEIGHT), jnp.asarray(CLASS_WEIGHT)
 
     def loss(x, t, s):
@@ -97,7 +97,7 @@ def test_labels_may_be_closed_over(run):
     assert_close(closed, jax.value_and_grad(xpent.cross_entropy)(x, labels), case("", "cross_entropy", X), order=1)
 
 
-def test_a_label_that_is_no_class_is_an_error_where_it_can_be_seen_and_nan_where_not(device):
+def test_label_out_of_range_is_an_error_if_data_can_be_read_and_nan_otherwise(device):
     x, labels = jnp.asarray(X), jnp.asarray([0, 4, -1])
     of_one = jax.value_and_grad(xpent.cross_entropy)
     of_all = jax.value_and_grad(lambda x, t: xpent.cross_entropy(x, t, reduction="none").sum())
@@ -113,7 +113,7 @@ def test_a_label_that_is_no_class_is_an_error_where_it_can_be_seen_and_nan_where
 
 @run_modes
 @pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer", "label_smoothing", "z_loss"])
-def test_a_constant_has_no_gradient_and_says_so(name, run):
+def test_gradient_of_a_constant_is_rejected(name, run):
     x, labels = jnp.asarray(X), jnp.asarray(LABELS)
     constant = jnp.ones({"class_weight": 4, "sample_weight": 3}.get(name, ()))
 
@@ -128,7 +128,7 @@ def test_a_constant_has_no_gradient_and_says_so(name, run):
 
 
 @run_modes
-def test_an_impossible_target_has_an_infinite_gradient_and_moves_nothing_that_stays(run):
+def test_gradient_of_a_masked_target_is_infinite_and_other_gradients_are_finite(run):
     x, q = jnp.asarray([0.0, 1.0, -math.inf]), jnp.asarray([0.5, 0.5, 0.0])
     gradient = run(jax.grad(xpent.cross_entropy, 1))(x, q)
     expected = jnp.log1p(jnp.exp(1.0)) - x
@@ -164,7 +164,7 @@ def test_without_x64_everything_is_float32(case):
 
 @run_modes
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_narrow_logits_give_a_float32_loss_and_a_gradient_in_their_dtype(dtype, run):
+def test_half_precision_logits_give_a_float32_loss_and_a_gradient_in_their_dtype(dtype, run):
     x, q, labels = jnp.asarray(X, dtype), jnp.asarray(Q, dtype), jnp.asarray(LABELS)
     for moving, rest, wanted in (((x,), (labels,), (0,)), ((x, q), (), (0, 1))):
         value, gradients = run(jax.value_and_grad(xpent.cross_entropy, wanted))(*moving, *rest)
@@ -180,7 +180,7 @@ def test_narrow_logits_give_a_float32_loss_and_a_gradient_in_their_dtype(dtype, 
 
 
 @run_modes
-def test_the_backward_pass_is_the_one_written_by_hand(run):
+def test_hand_written_backward_pass_is_used(run):
     """Differentiating the forward pass gives p_t - 1 = 0 here."""
     x, truth = jnp.asarray([100.0, 80.0, 0.0], jnp.float32), 2.0611536181902037e-9
     for differentiate in (jax.value_and_grad, xpent.value_and_grad):
@@ -190,14 +190,14 @@ def test_the_backward_pass_is_the_one_written_by_hand(run):
 
 @pytest.mark.parametrize("differentiate", [jax.jacfwd, jax.jacrev])
 @run_modes
-def test_the_gradient_functions_can_be_differentiated_like_any_other(differentiate, run):
+def test_gradient_functions_can_be_differentiated(differentiate, run):
     x, labels = jnp.asarray(X), jnp.asarray(LABELS)
     expected = jax.hessian(xpent.cross_entropy)(x, labels)
     for gradient in (xpent.grad(xpent.cross_entropy), lambda *a: xpent.value_and_grad(xpent.cross_entropy)(*a)[1]):
         assert_close(run(differentiate(gradient))(x, labels), expected, case("", "cross_entropy", X), order=2)
 
 
-def test_arrays_of_numpy_can_be_differentiated():
+def test_numpy_arrays_can_be_differentiated():
     x = np.asarray([1.0, 2.0, 3.0])
     np.testing.assert_allclose(jax.grad(xpent.logsumexp)(x), xpent.softmax(x), rtol=2.0**-50)
     np.testing.assert_allclose(jax.hessian(xpent.logsumexp)(x), xpent.softmax_jacobian(x), rtol=2.0**-48)

@@ -39,7 +39,7 @@ BAD = [
 @pytest.mark.parametrize(
     ("given", "error", "message"), BAD, ids=[f"{next(iter(g))} {i}" for i, (g, *_) in enumerate(BAD)]
 )
-def test_bad_argument_is_refused(xp, given, error, message):
+def test_invalid_argument_is_rejected(xp, given, error, message):
     arrays = {"features": FEATURES, "weight": WEIGHT, "targets": LABELS, **given}
     features, weight, targets, *options = [
         (name, xp.asarray(value) if isinstance(value, np.ndarray | np.generic) else value)
@@ -50,13 +50,13 @@ def test_bad_argument_is_refused(xp, given, error, message):
 
 
 @pytest.mark.only_for(lambda xp: not xp.is_traced)
-def test_a_label_that_is_no_class_is_refused_where_data_can_be_inspected(xp):
+def test_label_out_of_range_is_rejected_if_data_can_be_read(xp):
     with pytest.raises(ValueError, match=r"target.*out of range.*5"):
         xpent.linear_cross_entropy(*map(xp.asarray, (FEATURES, WEIGHT, LABELS + 5)))
 
 
 @pytest.mark.only_for(lambda xp: xp.dtype_name != "float64")
-def test_dtypes_are_not_mixed(xp):
+def test_mixed_dtypes_are_rejected(xp):
     arrays = xp.asarray(FEATURES), xp.asarray(WEIGHT, "float64"), xp.asarray(LABELS)
     with pytest.raises(TypeError, match=r"same dtype.*features.*weight.*float64"):
         xpent.linear_cross_entropy(*arrays)
@@ -68,7 +68,7 @@ def gradients(features, weight, targets, bias, **options):
 
 @pytest.mark.unoptimized
 @pytest.mark.parametrize("block_size", [1, 3, 100])
-def test_blocks_of_any_size_give_what_all_logits_at_once_give(xp, block_size):
+def test_result_does_not_depend_on_the_block_size(xp, block_size):
     options = {"ignore_index": 2, "label_smoothing": 0.1, "z_loss": 0.1}
     x, w, b, t = (xp.asarray(array) for array in (FEATURES, WEIGHT, BIAS, LABELS))
     whole = gradients(x, w, t, b, block_size=7, **options)
@@ -79,7 +79,7 @@ def test_blocks_of_any_size_give_what_all_logits_at_once_give(xp, block_size):
         np.testing.assert_allclose(found, expected, rtol=0, atol=64 * xp.u * abs(expected).max())
 
 
-def test_the_bias_is_one_more_primal_after_the_targets():
+def test_bias_is_the_last_primal():
     value, pullback = xpent.vjp(xpent.linear_cross_entropy, FEATURES, WEIGHT, LABELS, bias=BIAS)
     assert [cotangent.shape for cotangent in pullback(np.ones_like(value))] == [(7, 3), (5, 3), (5,)]
     loss, (of_bias,) = xpent.value_and_grad(xpent.linear_cross_entropy, (3,))(FEATURES, WEIGHT, LABELS, bias=BIAS)
@@ -112,7 +112,7 @@ def peak_of(function):
 
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_neither_value_nor_gradients_hold_all_logits(reduction):
+def test_value_and_gradients_do_not_store_all_logits(reduction):
     features, weight, labels = LARGE
     cotangent = np.ones(() if reduction == "mean" else labels.shape)
 
@@ -125,7 +125,7 @@ def test_neither_value_nor_gradients_hold_all_logits(reduction):
 
 @pytest.mark.library("jax")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_compiled_reverse_mode_keeps_the_blocks_a_loop_and_holds_no_more(reduction):
+def test_compiled_reverse_mode_does_not_store_all_logits(reduction):
     import jax
 
     features, weight, labels = map(jax.numpy.asarray, LARGE)
@@ -140,7 +140,7 @@ def test_compiled_reverse_mode_keeps_the_blocks_a_loop_and_holds_no_more(reducti
 
 
 @pytest.mark.library("numpy")
-def test_a_frozen_weight_has_no_gradient_made():
+def test_gradient_of_a_frozen_weight_is_not_computed():
     features, weight, labels = RNG.standard_normal((2, 64)), RNG.standard_normal((4096, 64)), np.array([0, 1])
     gradient = xpent.grad(xpent.linear_cross_entropy, 0)
     assert peak_of(lambda: gradient(features, weight, labels)) < weight.nbytes / 4
@@ -148,7 +148,7 @@ def test_a_frozen_weight_has_no_gradient_made():
 
 @pytest.mark.unoptimized
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_what_moves_in_an_ignored_row_may_be_nan(xp, reduction):
+def test_tangents_of_an_ignored_row_may_be_nan(xp, reduction):
     labels, with_nan, without = LABELS.copy(), np.ones_like(FEATURES), np.ones_like(FEATURES)
     labels[3], with_nan[3], without[3] = -1, np.nan, 0.0
     primals = tuple([xp.asarray(array) for array in (FEATURES, WEIGHT, labels)])
@@ -160,14 +160,14 @@ def test_what_moves_in_an_ignored_row_may_be_nan(xp, reduction):
     np.testing.assert_array_equal(*map(xp.to_numpy, changes))
 
 
-def test_nothing_of_the_size_of_the_logits_is_made_before_the_blocks(xp):
+def test_no_array_of_the_size_of_the_logits_is_allocated(xp):
     many = 2**20  # whose square fits no machine
     x, t = xp.asarray(np.zeros((many, 1))), xp.asarray(np.zeros(many, dtype=np.int64))
     call = xpent.linear_cross_entropy.bind(x, x, t, normalizer=2.0)
     assert call.primals[0] is x
 
 
-def test_small_gradients_in_half_precision_survive_until_they_are_scaled(xp):
+def test_small_gradients_in_half_precision_do_not_underflow_before_scaling(xp):
     """Of mean losses over many rows: p_j / N does not exist in float16, and a loss is scaled up for that."""
     arrays = RNG.integers(-2, 3, (8, 4)) / 4, RNG.integers(1, 3, (512, 4)) / 2, RNG.integers(512, size=8)
     x, w, t = map(xp.asarray, arrays)
@@ -187,7 +187,7 @@ NONE = {"ignore_index": -1, "reduction": "none", "softcap": 2.0, "block_size": 2
 
 
 @pytest.mark.library("torch")
-def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_torch():
+def test_ignored_row_with_nan_does_not_contribute_to_second_derivatives_in_torch():
     import torch
 
     found = []
@@ -201,7 +201,7 @@ def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_torch():
 
 @pytest.mark.unoptimized
 @pytest.mark.library("jax")
-def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_jax():
+def test_ignored_row_with_nan_does_not_contribute_to_second_derivatives_in_jax():
     import jax
 
     def second(features, labels):
@@ -217,7 +217,7 @@ def test_an_ignored_row_of_nan_leaks_into_no_second_derivative_of_jax():
 @pytest.mark.unoptimized
 @pytest.mark.library("jax")
 @pytest.mark.parametrize("shared", [1, 2**20], ids=["classes in pieces", "classes at once"])
-def test_rows_can_be_shared_among_devices(shared, monkeypatch):
+def test_rows_can_be_sharded(shared, monkeypatch):
     import jax
     from jax.sharding import PartitionSpec
 
@@ -239,7 +239,7 @@ def test_rows_can_be_shared_among_devices(shared, monkeypatch):
 
 
 @pytest.mark.library("torch")
-def test_weights_of_many_models_are_mapped_over():
+def test_vmap_over_the_weights_of_several_models():
     import torch
 
     x, t, weights = torch.tensor(FEATURES), torch.tensor(LABELS), torch.tensor(np.stack([WEIGHT, 2 * WEIGHT]))
@@ -255,7 +255,7 @@ MANY_BLOCKS = pytest.param(700, marks=pytest.mark.only_for(lambda xp: xp.dtype_n
 
 
 @pytest.mark.parametrize("rows", [1, MANY_BLOCKS])
-def test_confident_rows_have_the_exact_loss_and_gradient(xp, rows):
+def test_confident_rows_have_exact_losses_and_gradients(xp, rows):
     weight = np.zeros((3000, 1))
     weight[1:] = -80.0  # the sum of the others is so small in float32 that it is computed again
     arrays = [xp.asarray(array) for array in (np.ones((rows, 1)), weight, np.zeros(rows, dtype=int))]
@@ -270,7 +270,7 @@ def test_confident_rows_have_the_exact_loss_and_gradient(xp, rows):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_infinite_feature_has_the_loss_of_the_softcap_whether_or_not_it_is_differentiated(xp, reduction):
+def test_infinite_feature_has_the_loss_of_the_softcap_with_and_without_gradients(xp, reduction):
     x, w, t = (
         xp.asarray([[np.inf, 1.0]]),
         xp.asarray([[1.0, 0.5], [-1.0, 2.0], [3.0, 1.0]]),

@@ -59,7 +59,7 @@ def answers(xp, x, t):
 
 
 @given(x=logits, shift=shifts, t=labels)
-def test_shifting_the_logits_changes_no_bit_of_what_depends_on_differences(xp, x, shift, t):
+def test_shifting_the_logits_does_not_change_results_that_depend_on_differences(xp, x, shift, t):
     *before, log_sum = answers(xp, x, t)
     *after, shifted = answers(xp, x + shift, t)
     for one, other in zip(before, after, strict=True):
@@ -77,7 +77,7 @@ def test_rows_of_softmax_sum_to_one_and_rows_of_the_gradient_to_zero(xp, x, t):
 
 
 @given(x=logits, t=labels, order=permutations)
-def test_permuting_the_classes_permutes_the_answers(xp, x, t, order):
+def test_permuting_the_classes_permutes_the_results(xp, x, t, order):
     p, log_p, loss, gradient, log_sum = answers(xp, x, t)
     expected = p[:, order], log_p[:, order], loss, gradient[:, order], log_sum
     permuted = answers(xp, x[:, order], np.argsort(order)[t])
@@ -122,7 +122,7 @@ def products_with_the_hessian(x, t, u, v, **options):
 
 @pytest.mark.parametrize("name", ["indices", "distributions", "normalized"])
 @given(x=logits, uv=directions)
-def test_hessian_is_symmetric_and_the_same_forward_and_backward(xp, name, x, uv):
+def test_hessian_is_symmetric_and_the_same_in_forward_and_reverse_mode(xp, name, x, uv):
     _, (targets,), options = FUNCTIONS[name]
     arrays = [xp.asarray(array) for array in (x, targets, *uv)]
     of_u, of_v, backward = (xp.to_numpy(a) for a in xp.call(products_with_the_hessian, *arrays, **theirs(xp, options)))
@@ -132,7 +132,7 @@ def test_hessian_is_symmetric_and_the_same_forward_and_backward(xp, name, x, uv)
 
 
 @given(x=logits, cut=st.integers(1, C - 1))
-def test_parts_of_a_sum_merge(xp, x, cut):
+def test_logsumexp_of_parts_can_be_combined(xp, x, cut):
     parts = [xp.call(xpent.logsumexp, xp.asarray(x[:, part]), keepdims=True) for part in (slice(cut), slice(cut, C))]
     merged = xp.to_numpy(xp.call(xpent.logsumexp, xp.module.concat(parts, axis=-1)))
     whole = xp.to_numpy(xp.call(xpent.logsumexp, xp.asarray(x)))

@@ -29,7 +29,7 @@ SESSIONS = [*sessions()]
 
 
 @pytest.mark.parametrize(("code", "page"), SESSIONS)
-def test_code_prints_what_it_says(code, page):
+def test_code_in_the_documentation_prints_the_given_output(code, page):
     session = doctest.DocTestParser().get_doctest(code, {}, page, page, 0)
     assert session.examples
     assert doctest.DocTestRunner(optionflags=doctest.FAIL_FAST).run(session).failed == 0
@@ -39,12 +39,12 @@ def test_every_library_has_code_in_the_readme():
     assert {parameters.id for parameters in SESSIONS} >= {f"README.md-{library}" for library in LIBRARY_MARKS}
 
 
-def test_the_size_of_the_conformance_suite_is_the_one_documented():
+def test_size_of_the_conformance_suite_is_documented():
     page = " ".join((ROOT / "docs" / "conformance.md").read_text().split())
     assert f"{len(ALL)} cases in {len(CATEGORIES)} categories" in page
 
 
-def test_links_to_files_lead_somewhere():
+def test_links_to_files_exist():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md"):
         for target in re.findall(r"\]\(((?!http)[^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -81,7 +81,7 @@ def of_distribution(x, q):
 @pytest.mark.library("numpy", "torch")
 @pytest.mark.parametrize("row", LONG_ROWS)
 @pytest.mark.parametrize("batch", [(), (1,), (2, 2)])
-def test_a_row_too_long_for_a_block_gives_what_the_whole_gives(xp, monkeypatch, set_block, row, batch):
+def test_row_longer_than_a_block_gives_the_same_result_as_without_parts(xp, monkeypatch, set_block, row, batch):
     x = xp.asarray(np.broadcast_to(LONG_ROWS[row], (*batch, 100)).copy())
     labels, q = xp.asarray(np.full(batch, 93)), xp.asarray(np.full((*batch, 100), 0.01))
     whole = [xp.to_numpy(array) for array in (*results(x, labels, 0.0), *of_distribution(x, q))]
@@ -107,7 +107,7 @@ def test_a_row_too_long_for_a_block_gives_what_the_whole_gives(xp, monkeypatch, 
 
 @pytest.mark.library("numpy", "torch")
 @pytest.mark.parametrize("axis", [0, 1, 2, (0, 2), (2, 1), None])
-def test_blocks_of_any_class_axis_give_what_the_whole_gives(xp, set_block, axis):
+def test_result_does_not_depend_on_blocks_for_any_class_axis(xp, set_block, axis):
     x = xp.asarray(RNG.standard_normal((5, 4, 6)))
     functions = [xpent.softmax, xpent.log_softmax, xpent.logsumexp]
     whole = [xp.to_numpy(xp.call(function, x, axis=axis)) for function in functions]
@@ -134,7 +134,7 @@ def test_blocks_cover_every_row_once(set_block, batch, classes, block):
 @pytest.mark.parametrize("count", [1, 60, 97, 4096, 10**9 + 7])
 @pytest.mark.parametrize("classes", [2, 10**4, 128256, 2**25])
 @pytest.mark.parametrize("depth", [0, 64, 1024, 4096])
-def test_blocks_of_a_layer_are_of_one_size_where_that_fills_them_to_four_fifths(count, classes, depth):
+def test_blocks_of_a_layer_have_equal_sizes_if_they_are_at_least_four_fifths_full(count, classes, depth):
     size = NUMPY.rows_of_block(count, classes, depth, None) or count
     most = min(count, max(1, 2**24 // classes, min(256, depth // 4)))
     assert 4 * most / 5 - 1 <= size <= most
@@ -143,7 +143,7 @@ def test_blocks_of_a_layer_are_of_one_size_where_that_fills_them_to_four_fifths(
 
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("given", ["0", "-1", "many", "1.5", ""])
-def test_a_wrong_number_of_threads_is_an_error(monkeypatch, set_block, given):
+def test_invalid_number_of_threads_is_an_error(monkeypatch, set_block, given):
     monkeypatch.setenv("XPENT_NUM_THREADS", given)
     set_block(4)
     with pytest.raises(ValueError, match="XPENT_NUM_THREADS must be a positive integer"):
@@ -181,7 +181,7 @@ def test_threads_survive_a_fork(monkeypatch, set_block):
 
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_numpy_is_left_as_it_was(monkeypatch, set_block, threads):
+def test_errstate_of_numpy_is_restored(monkeypatch, set_block, threads):
     monkeypatch.setenv("XPENT_NUM_THREADS", threads)
     set_block(16)
     before = np.getbufsize(), np.geterr()
@@ -207,7 +207,7 @@ def peak(function, *arrays):
 
 
 @pytest.mark.library("numpy")
-def test_memory_is_that_of_the_results_and_of_a_few_blocks(monkeypatch, set_block):
+def test_memory_is_limited_to_results_and_a_few_blocks(monkeypatch, set_block):
     monkeypatch.setenv("XPENT_NUM_THREADS", "2")
     set_block(2**16)
     x, labels = RNG.standard_normal((4096, 1000)), RNG.integers(1000, size=4096)
@@ -227,7 +227,7 @@ def test_memory_is_that_of_the_results_and_of_a_few_blocks(monkeypatch, set_bloc
 
 
 @pytest.mark.library("numpy")
-def test_a_long_row_needs_no_memory_but_for_what_has_its_length(monkeypatch, set_block):
+def test_memory_of_a_long_row_is_limited_to_results_and_a_few_parts(monkeypatch, set_block):
     monkeypatch.setenv("XPENT_NUM_THREADS", "2")
     set_block(2**16)
     x, label = RNG.standard_normal(2**22), np.asarray(5)
@@ -244,7 +244,7 @@ def test_a_long_row_needs_no_memory_but_for_what_has_its_length(monkeypatch, set
 
 
 @pytest.mark.library("numpy")
-def test_a_class_axis_in_front_is_not_moved_in_memory(set_block):
+def test_logits_with_a_leading_class_axis_are_not_copied(set_block):
     set_block(2**16)
     x = RNG.standard_normal((1000, 4096))
     assert peak(lambda x: xpent.logsumexp(x, axis=0), x) < x.nbytes / 3
@@ -261,7 +261,7 @@ def test_large_calls_work_when_the_interpreter_shuts_down():
 
 
 @pytest.mark.library("numpy")
-def test_the_type_of_the_result_does_not_depend_on_the_size():
+def test_type_of_the_result_does_not_depend_on_the_size():
     class Special(np.ndarray):
         pass
 
@@ -269,7 +269,7 @@ def test_the_type_of_the_result_does_not_depend_on_the_size():
 
 
 @pytest.mark.library("torch")
-def test_what_hooks_see_of_saved_tensors_is_not_written_to():
+def test_saved_tensors_seen_by_hooks_are_not_modified():
     import torch
 
     x, labels = torch.randn(6, 5, requires_grad=True), torch.arange(6) % 5
@@ -285,7 +285,7 @@ def test_what_hooks_see_of_saved_tensors_is_not_written_to():
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_a_gradient_taken_in_forward_mode_has_a_tangent(reduction, dtype, create_graph):
+def test_gradient_in_forward_mode_has_a_tangent(reduction, dtype, create_graph):
     import torch
 
     forward_ad = torch.autograd.forward_ad
@@ -302,7 +302,7 @@ def test_a_gradient_taken_in_forward_mode_has_a_tangent(reduction, dtype, create
 
 @pytest.mark.library("torch")
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_a_gradient_kept_for_the_backward_pass_is_not_written_to_while_it_is_needed(rounds):
+def test_stored_gradient_is_not_modified_while_the_graph_is_retained(rounds):
     import torch
 
     x, labels = torch.randn(6, 5, dtype=torch.float64, requires_grad=True), torch.arange(6) % 5
@@ -316,7 +316,7 @@ def test_a_gradient_kept_for_the_backward_pass_is_not_written_to_while_it_is_nee
 
 
 @pytest.mark.library("torch")
-def test_a_large_gradient_can_be_grown_shared_and_saved(tmp_path):
+def test_large_gradient_can_be_resized_shared_and_saved(tmp_path):
     import torch
 
     x, labels = torch.randn(1200, 1000, requires_grad=True), torch.arange(1200) % 1000
@@ -332,7 +332,7 @@ def test_a_large_gradient_can_be_grown_shared_and_saved(tmp_path):
 
 @pytest.mark.library("torch")
 @pytest.mark.parametrize("name", ["class_weight", "normalizer"])
-def test_what_all_rows_share_can_be_mapped_over(set_block, name):
+def test_vmap_over_constants_shared_by_all_rows(set_block, name):
     import torch
 
     set_block(8)
@@ -349,7 +349,7 @@ def test_what_all_rows_share_can_be_mapped_over(set_block, name):
 @pytest.mark.library("numpy", "torch")
 @pytest.mark.only_for(lambda xp: xp.dtype_name == "float32")  # where exp(-100) is subnormal
 @pytest.mark.parametrize("function", ["cross_entropy", "log_softmax"])
-def test_a_long_row_of_subnormal_terms_has_the_exact_loss(xp, function):
+def test_long_row_with_subnormal_terms_has_the_exact_loss(xp, function):
     count, label = 2**21, 5
     x = np.full(count, -100.0)
     x[label] = 0.0

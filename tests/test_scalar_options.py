@@ -39,7 +39,7 @@ def assert_same(xp, found, expected):
 
 @pytest.mark.parametrize(("function", "arrays", "names"), CALLS)
 @pytest.mark.parametrize("dtype", [None, "float32"])
-def test_arrays_give_what_the_same_numbers_give(xp, function, arrays, names, dtype):
+def test_scalar_arrays_give_the_same_results_as_numbers(xp, function, arrays, names, dtype):
     arrays = [xp.asarray(array) for array in arrays]
     as_numbers = {name: NUMBERS[name] for name in names}
     as_arrays = {name: xp.asarray(np.asarray(value), dtype) for name, value in as_numbers.items()}
@@ -51,7 +51,7 @@ def test_arrays_give_what_the_same_numbers_give(xp, function, arrays, names, dty
     assert np.max(abs(xp.to_numpy(unchanged_gradients[0]) - xp.to_numpy(gradients[0]))) > 0.001
 
 
-def test_arrays_of_zero_and_of_integers_are_numbers_too(xp):
+def test_zero_and_integer_arrays_are_accepted_as_numbers(xp):
     x, t = xp.asarray(X), xp.asarray(LABELS)
     for name in ("label_smoothing", "z_loss"):
         for value in (0.0, 0, 1):
@@ -67,7 +67,7 @@ def loss_of_number(function, arrays, name):
 
 @pytest.mark.library("jax", "jax-jit")
 @every_option
-def test_jax_has_no_gradient_of_them(function, arrays, name):
+def test_gradient_of_a_scalar_option_is_rejected_in_jax(function, arrays, name):
     jax = pytest.importorskip("jax")
     loss, number = loss_of_number(function, [jax.numpy.asarray(a) for a in arrays], name), jax.numpy.asarray(0.5)
     for differentiated in (jax.grad(loss), jax.jacfwd(loss), jax.jit(jax.grad(loss))):
@@ -77,7 +77,7 @@ def test_jax_has_no_gradient_of_them(function, arrays, name):
 
 @pytest.mark.library("torch")
 @every_option
-def test_torch_has_no_gradient_of_them(function, arrays, name):
+def test_gradient_of_a_scalar_option_is_rejected_in_torch(function, arrays, name):
     torch = pytest.importorskip("torch")
     number = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     loss = loss_of_number(function, [torch.tensor(a) for a in arrays], name)
@@ -112,7 +112,7 @@ def ways_of_jax(jax):
 @pytest.mark.library("jax", "jax-jit")
 @pytest.mark.parametrize("way", ["value", "xpent.grad", "jax.grad"])
 @every_option
-def test_another_number_compiles_nothing_in_eager_jax(function, arrays, name, way, traces, caplog):
+def test_another_number_does_not_recompile_in_eager_jax(function, arrays, name, way, traces, caplog):
     jax = pytest.importorskip("jax")
     evaluate, arrays = ways_of_jax(jax)[way](function), [jax.numpy.asarray(a) for a in arrays]
     jax.clear_caches()
@@ -131,7 +131,7 @@ def test_another_number_compiles_nothing_in_eager_jax(function, arrays, name, wa
 @pytest.mark.library("jax", "jax-jit")
 @pytest.mark.parametrize("way", ["value", "xpent.grad", "jax.grad"])
 @every_option
-def test_one_program_of_jax_serves_all_traced_numbers(function, arrays, name, way):
+def test_jitted_function_is_compiled_once_for_all_traced_numbers(function, arrays, name, way):
     jax = pytest.importorskip("jax")
     evaluate, arrays, calls = ways_of_jax(jax)[way](function), [jax.numpy.asarray(a) for a in arrays], []
 
@@ -149,7 +149,7 @@ def test_one_program_of_jax_serves_all_traced_numbers(function, arrays, name, wa
 @pytest.mark.library("torch")
 @pytest.mark.parametrize(("kind", "compiled_calls"), [("array", 1), ("number", 2)])
 @every_option
-def test_another_number_compiles_nothing_under_torch_compile(function, arrays, name, kind, compiled_calls):
+def test_another_number_does_not_recompile_with_torch_compile(function, arrays, name, kind, compiled_calls):
     """The compiler takes the first number for a constant and from the second one on for a variable."""
     torch = pytest.importorskip("torch")
     from torch._dynamo.testing import CompileCounterWithBackend

@@ -97,7 +97,7 @@ def test_scalars_lists_and_empty_arrays_are_those_of_scipy(name):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_where_scipy_is_wrong_the_answer_is_exact():
+def test_result_is_exact_where_scipy_is_inaccurate():
     np.testing.assert_allclose(xpent.scipy.log_softmax([0.0, -50.0])[0], -np.exp(-50.0), rtol=1e-15)
     np.testing.assert_allclose(
         xpent.scipy.softmax(np.asarray([1, 3], np.uint8)), [1 / (1 + np.e**2), 1 / (1 + np.e**-2)]
@@ -107,7 +107,7 @@ def test_where_scipy_is_wrong_the_answer_is_exact():
     assert xpent.scipy.softmax([]).shape == (0,)
 
 
-def test_bad_input_raises_clear_errors():
+def test_invalid_input_raises_clear_errors():
     for name in NAMES:
         function = getattr(xpent.scipy, name)
         for axis, error in ((2, ValueError), ((0, 0), ValueError), ([0], TypeError), (0.5, TypeError)):
@@ -173,7 +173,7 @@ def jitted(x, b):
 
 
 @pytest.mark.only_for(lambda xp: not xp.is_traced and xp.dtype_name in ("float32", "float64"))
-def test_answers_come_from_the_library_of_the_array(xp):
+def test_result_is_an_array_of_the_library(xp):
     for name in NAMES:
         found = getattr(xpent.scipy, name)(xp.asarray(X), axis=(0, 1))
         expected = getattr(xpent.scipy, name)(X)
@@ -217,7 +217,7 @@ def test_derivatives_in_torch_are_exact_for_all_weights(x, b):
 
 
 @pytest.mark.library("torch")
-def test_a_weight_of_zero_beside_an_overflowing_exponential_does_no_harm_in_torch():
+def test_gradient_with_weight_zero_and_an_overflowing_exponential_is_finite_in_torch():
     import torch
 
     x, b = torch.tensor([1000.0, 0.0, INF], requires_grad=True), torch.tensor([0.0, 1.0, 0.0], requires_grad=True)
@@ -228,7 +228,7 @@ def test_a_weight_of_zero_beside_an_overflowing_exponential_does_no_harm_in_torc
 
 
 @pytest.mark.library("torch")
-def test_the_shift_adds_nothing_to_small_entries_of_the_gradient_in_torch():
+def test_small_entries_of_the_gradient_are_accurate_in_torch():
     import torch
 
     x = torch.cat([torch.full((64, 1), 50.25), torch.randn(64, 300)], 1).requires_grad_()
@@ -290,7 +290,7 @@ def test_derivatives_in_jax_are_exact_for_all_weights():
     [pytest.param(name, marks=pytest.mark.library(name)) for name in ("numpy", "torch", "jax")],
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_the_drop_in_passes_the_conformance_suite(name, library):
+def test_dropin_passes_the_conformance_suite(name, library):
     function = getattr(xpent.scipy, name)
 
     def along_the_last_axis(x, *, axis=-1):
@@ -304,7 +304,7 @@ def test_the_drop_in_passes_the_conformance_suite(name, library):
 
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("name", NAMES)
-def test_docstrings_describe_every_parameter_and_their_examples_are_true(name):
+def test_docstrings_describe_every_parameter_and_their_examples_pass(name):
     function = getattr(xpent.scipy, name)
     text = inspect.getdoc(function)
     for section in ("Parameters", "Returns", "Raises", "Notes", "Examples"):

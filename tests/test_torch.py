@@ -61,13 +61,13 @@ def derivatives(function, moving):
 
 
 @every_case
-def test_three_orders_of_autograd_are_those_of_the_textbook(case, asarray):
+def test_three_orders_of_derivatives_agree_with_the_textbook(case, asarray):
     ours, theirs, moving = build(case, torch, asarray)
     assert_orders_close(derivatives(ours, moving), derivatives(theirs, moving), case)
 
 
 @every_case
-def test_backward_accumulates_in_every_array_that_asks_and_in_no_other(case, asarray):
+def test_backward_accumulates_gradients_only_for_tensors_that_require_them(case, asarray):
     ours, theirs, moving = build(case, torch, asarray)
     for asking in {len(moving) - 1, 0}:
         expected = [array.detach().requires_grad_(i == asking) for i, array in enumerate(moving)]
@@ -81,7 +81,7 @@ def test_backward_accumulates_in_every_array_that_asks_and_in_no_other(case, asa
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(("arrays", "options", "theirs"), SHARED_OPTIONS)
-def test_cross_entropy_and_its_derivatives_are_those_of_the_builtin(arrays, options, theirs, reduction, asarray):
+def test_cross_entropy_and_its_derivatives_agree_with_torch(arrays, options, theirs, reduction, asarray):
     one, other = [
         {name: asarray(value) if isinstance(value, np.ndarray) else value for name, value in part.items()}
         for part in (options, theirs)
@@ -95,7 +95,7 @@ def test_cross_entropy_and_its_derivatives_are_those_of_the_builtin(arrays, opti
 
 
 @pytest.mark.parametrize("axis", [-1, 1, 0])
-def test_softmax_and_its_logarithm_are_those_of_torch(axis, asarray):
+def test_softmax_and_log_softmax_agree_with_torch(axis, asarray):
     x = asarray(X3)
     for ours, theirs in (
         (xpent.softmax, F.softmax),
@@ -109,7 +109,7 @@ def test_softmax_and_its_logarithm_are_those_of_torch(axis, asarray):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("axis", [-1, 0])
-def test_no_layout_makes_a_difference(layout, axis, asarray):
+def test_result_does_not_depend_on_the_layout(layout, axis, asarray):
     for name in ("softmax", "log_softmax", "logsumexp"):
         ours, of_copy = [
             derivatives(lambda x, name=name, view=view: getattr(xpent, name)(view(x), axis=axis), [asarray(X)])
@@ -119,7 +119,7 @@ def test_no_layout_makes_a_difference(layout, axis, asarray):
 
 
 @pytest.mark.parametrize("targets", [LABELS, Q], ids=["labels", "distribution"])
-def test_no_layout_of_logits_and_weights_makes_a_difference_to_the_loss(targets, asarray):
+def test_loss_does_not_depend_on_the_layout_of_logits_and_weights(targets, asarray):
     x, weights = asarray(X), asarray(np.repeat(CLASS_WEIGHT, 2))
     t = asarray(targets) if targets.ndim == 1 else asarray(targets.T.copy()).T
     for layout in LAYOUTS.values():

@@ -55,7 +55,7 @@ def value_and_gradients(function, arrays):
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning:xpent")  # as on import, but pytest resets the filters
 @every_function
 @pytest.mark.parametrize("records", [True, False], ids=["recorded", "not recorded"])
-def test_a_trace_can_be_saved_and_serves_other_batches(function, records, device):
+def test_trace_can_be_saved_and_used_with_other_batches(function, records, device):
     model, file = Model(function, device), io.BytesIO()
     with torch.set_grad_enabled(records):
         torch.jit.save(torch.jit.trace(model, batch(ROWS, device)), file)
@@ -71,7 +71,7 @@ def test_a_trace_can_be_saved_and_serves_other_batches(function, records, device
 
 @every_function
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])
-def test_a_program_with_a_dynamic_batch_can_be_exported(function, strict, device):
+def test_program_with_a_dynamic_batch_can_be_exported(function, strict, device):
     model = Model(function, device).requires_grad_(False)
     rows = torch.export.Dim("rows", min=2, max=1024)
     program = torch.export.export(model, batch(ROWS, device), dynamic_shapes=({0: rows}, {0: rows}), strict=strict)
@@ -80,7 +80,7 @@ def test_a_program_with_a_dynamic_batch_can_be_exported(function, strict, device
 
 
 @pytest.mark.parametrize("function", [xpent.softmax, xpent.log_softmax, xpent.logsumexp], ids=lambda f: f.__name__)
-def test_a_program_with_a_dynamic_length_can_be_exported(function, device):
+def test_program_with_a_dynamic_length_can_be_exported(function, device):
     class Attention(torch.nn.Module):
         def forward(self, x):
             return function(x)
@@ -110,7 +110,7 @@ def test_make_fx_traces_value_and_gradient(function, mode, device):
 
 
 @pytest.mark.parametrize("label", [CLASSES, -1])
-def test_a_label_of_a_subclass_is_checked_where_its_data_can_be_seen(label):
+def test_labels_in_a_tensor_subclass_are_checked_if_data_can_be_read(label):
     class Plain(torch.Tensor):
         pass
 
@@ -134,7 +134,7 @@ def test_a_label_of_a_subclass_is_checked_where_its_data_can_be_seen(label):
 
 
 @every_function
-def test_vmap_over_a_function_of_captured_tensors_records_it(function, device):
+def test_vmap_over_a_function_of_captured_tensors_is_recorded(function, device):
     """The loss of each sample and a term of tensors that all samples share, and that require a gradient."""
     features, labels = batch(ROWS, device)
     features, double = features.double(), {"dtype": torch.float64, "device": device}
@@ -153,7 +153,7 @@ def test_vmap_over_a_function_of_captured_tensors_records_it(function, device):
 
 
 @pytest.mark.parametrize("dtypes", list(itertools.product(DTYPES, repeat=3)), ids=str)
-def test_autocast_does_to_the_layer_what_it_does_to_the_linear_function(dtypes, device):
+def test_autocast_applies_to_linear_cross_entropy_as_to_linear(dtypes, device):
     features, labels = batch(ROWS, device)
     layer = torch.nn.Linear(DEPTH, CLASSES, device=device)
     arrays = [array.to(dtype) for array, dtype in zip((features, layer.weight, layer.bias), dtypes, strict=True)]
@@ -193,7 +193,7 @@ def test_nested_tensors_are_computed_row_by_row(name, device):
     torch.testing.assert_close(*gradients)
 
 
-def test_losses_of_nested_tensors_are_refused_with_what_to_pass_instead(device):
+def test_error_for_losses_of_nested_tensors_suggests_values(device):
     offsets = torch.tensor([0, 2, 5], device=device)
     logits, labels = torch.randn(5, 4, device=device), torch.arange(5, device=device) % 4
     nested = [torch.nested.nested_tensor_from_jagged(values, offsets) for values in (logits, labels)]

@@ -96,5 +96,5 @@ def compare(rank, path):
     dist.destroy_process_group()
 
 
-def test_losses_and_gradients_of_sharded_tensors_are_those_of_whole_tensors(tmp_path):
+def test_losses_and_gradients_of_sharded_tensors_agree_with_whole_tensors(tmp_path):
     torch.multiprocessing.spawn(compare, args=(tmp_path / "store",), nprocs=2)

@@ -44,7 +44,7 @@ def test_signatures_of_modules_are_those_of_torch(name):
     assert parameters(module.forward) == parameters(original.forward)
 
 
-def test_the_signature_of_logsumexp_is_the_one_that_torch_documents():
+def test_signature_of_logsumexp_is_the_documented_one():
     documented = torch.logsumexp.__doc__.strip().splitlines()[0].partition(" -> ")[0]
     namespace = {}
     exec(f"def {documented}: pass", namespace)
@@ -52,7 +52,7 @@ def test_the_signature_of_logsumexp_is_the_one_that_torch_documents():
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, "logsumexp", "patch"])
-def test_docstrings_describe_every_parameter_and_their_examples_are_true(name):
+def test_docstrings_describe_every_parameter_and_their_examples_pass(name):
     function = getattr(ours, name)
     text = inspect.getdoc(function)
     for section in ("Returns", "Raises", "Notes", "Examples"):
@@ -132,7 +132,7 @@ def test_losses_and_gradients_of_random_options_agree_with_torch(dtype):
 
 
 @pytest.mark.parametrize("dtype", UNIT, ids=lambda dtype: str(dtype).removeprefix("torch."))
-def test_functions_of_rows_agree_with_torch(dtype):
+def test_softmax_functions_agree_with_torch(dtype):
     for shape, dims in (((), (0, -1)), ((4,), (0,)), ((3, 4), (0, 1, -1)), ((2, 3, 4), (0, 1, 2))):
         x = torch.randn(shape, dtype=torch.float64).to(dtype)
         for name, dim in [(name, dim) for name in ("softmax", "log_softmax", "logsumexp") for dim in dims]:
@@ -152,7 +152,7 @@ def test_functions_of_rows_agree_with_torch(dtype):
         assert function(x[:, :0], 1).shape == (3, 0)
 
 
-def test_logsumexp_takes_what_torch_takes():
+def test_logsumexp_accepts_the_arguments_of_torch():
     x = torch.randn(2, 3, 4)
     for dim in (0, (0, 1), [0, -1], (0, 1, 2), torch.tensor(1)):
         for keepdim in (False, True):
@@ -191,7 +191,7 @@ def test_linear_cross_entropy_agrees_with_torch():
     assert worst < 64
 
 
-def test_options_of_the_linear_layer_are_taken_or_warned_of():
+def test_options_of_the_linear_layer_are_accepted_with_a_warning():
     x, layer, target = torch.randn(6, 4), torch.randn(5, 4), torch.randint(5, (6,))
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=2, chunking_method=None)
     expected = functional.linear_cross_entropy(x, layer, target)
@@ -220,7 +220,7 @@ BAD_LOSSES = [
 
 
 @pytest.mark.parametrize(("arguments", "options"), BAD_LOSSES)
-def test_bad_calls_of_cross_entropy_raise_the_errors_of_torch(arguments, options):
+def test_invalid_calls_of_cross_entropy_raise_the_errors_of_torch(arguments, options):
     with pytest.raises(Exception) as expected:  # noqa: PT011 - whichever it is
         functional.cross_entropy(*arguments, **options)
     with pytest.raises(expected.type):
@@ -231,7 +231,7 @@ BAD_ROWS = [(X, 2), (X, -3), (X, (0, 1)), (X, 1.0), (X, True), (X, "a"), ([1.0],
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
-def test_bad_calls_of_functions_of_rows_raise_the_errors_of_torch(name):
+def test_invalid_calls_of_softmax_functions_raise_the_errors_of_torch(name):
     original = torch.logsumexp if name == "logsumexp" else getattr(functional, name)
     calls = [call for call in BAD_ROWS if name != "logsumexp" or call[1] not in ((0, 1), True)]
     calls += [(X, (0, 0)), (X, None), (X, ())] if name == "logsumexp" else [(X.long(), 1), (X.to(torch.complex64), 1)]
@@ -246,7 +246,7 @@ def test_bad_calls_of_functions_of_rows_raise_the_errors_of_torch(name):
                 ours.logsumexp(X, 1, out=out)
 
 
-def test_bad_calls_of_linear_cross_entropy_raise_the_errors_of_torch():
+def test_invalid_calls_of_linear_cross_entropy_raise_the_errors_of_torch():
     layer = torch.ones(5, 3)
     calls = [
         ((X[None], layer, T), {}), ((X, layer[0], T), {}), ((X[:, :2], layer, T), {}), ((X, layer.double(), T), {}),
@@ -262,13 +262,13 @@ def test_bad_calls_of_linear_cross_entropy_raise_the_errors_of_torch():
             ours.linear_cross_entropy(*arguments, **options)
 
 
-def test_a_negative_label_smoothing_is_refused():
+def test_negative_label_smoothing_is_rejected():
     for value in (-0.5, NAN):
         with pytest.raises(RuntimeError, match=r"between 0\.0 and 1\.0"):
             ours.cross_entropy(X, T, label_smoothing=value)
 
 
-def test_numbers_in_arrays_and_deprecated_arguments_mean_what_they_mean_in_torch():
+def test_scalar_tensors_and_deprecated_arguments_are_accepted_as_in_torch():
     import numpy as np
 
     expected = functional.cross_entropy(X, T, ignore_index=1, label_smoothing=0.25)
@@ -285,7 +285,7 @@ def test_numbers_in_arrays_and_deprecated_arguments_mean_what_they_mean_in_torch
     )
 
 
-def test_the_mean_of_nothing_is_nan_and_other_reductions_and_gradients_are_those_of_torch():
+def test_mean_over_no_rows_is_nan_as_in_torch():
     nothing = torch.full_like(T, -100)
     calls = [((X[:0], T[:0]), {}), ((X[:0], Q[:0]), {}), ((X, nothing), {}), ((X, nothing, W), {}), ((X, T, 0 * W), {}),
              ((X, nothing), {"label_smoothing": 0.1}), ((X[0], nothing[0]), {}),
@@ -306,7 +306,7 @@ def test_the_mean_of_nothing_is_nan_and_other_reductions_and_gradients_are_those
     assert ours.linear_cross_entropy(X, layer, nothing).isnan()
 
 
-def test_rows_of_minus_infinity_are_nan_and_no_other_row_is():
+def test_rows_of_minus_infinity_are_nan_as_in_torch():
     x = torch.tensor([[-INF, -INF, -INF], [0.0, 1.0, -INF], [-INF, 1.0, 0.0]], requires_grad=True)
     for name in ("softmax", "log_softmax"):
         torch.testing.assert_close(getattr(ours, name)(x, 1), getattr(functional, name)(x, 1), equal_nan=True)
@@ -324,7 +324,7 @@ def test_rows_of_minus_infinity_are_nan_and_no_other_row_is():
     assert ours.linear_cross_entropy(X, torch.eye(3), T, linear_bias=bias).isnan()
 
 
-def test_where_torch_is_wrong_losses_are_exact():
+def test_losses_are_exact_where_torch_is_inaccurate():
     confident = torch.tensor([[0.0, -50.0]], requires_grad=True)
     zero = torch.tensor([0])
     tiny = pytest.approx(1.9287498479639178e-22, rel=1e-6)
@@ -348,7 +348,7 @@ def test_where_torch_is_wrong_losses_are_exact():
     torch.testing.assert_close(found, functional.cross_entropy(images, labels, ignore_index=255))
 
 
-def test_smoothing_spreads_over_all_classes_as_in_torch():
+def test_smoothing_is_over_all_classes_as_in_torch():
     x = torch.tensor([[0.0, -INF, 1.0]], dtype=torch.float64, requires_grad=True)
     answers = []
     for function in (ours.cross_entropy, functional.cross_entropy):
@@ -362,7 +362,7 @@ def test_smoothing_spreads_over_all_classes_as_in_torch():
     assert found == INF
 
 
-def test_negative_weights_and_gradients_of_weights_are_those_of_torch():
+def test_negative_weights_and_gradients_of_weights_agree_with_torch():
     weight = torch.tensor([1.0, -2.0, 0.5])
     for target in (T, Q):
         torch.testing.assert_close(ours.cross_entropy(X, target, weight), functional.cross_entropy(X, target, weight))
@@ -412,7 +412,7 @@ def call(module):
 
 
 @pytest.mark.parametrize("index", range(len(MODULES)))
-def test_modules_stand_in_for_those_of_torch(index):
+def test_modules_replace_those_of_torch(index):
     module, original = modules(ours)[index], modules(torch.nn)[index]
     assert isinstance(module, type(original))
     assert repr(module) == repr(original)
@@ -425,7 +425,7 @@ def test_modules_stand_in_for_those_of_torch(index):
         assert call(changed).dtype == next(iter(changed.state_dict().values()), X).dtype
 
 
-def test_a_softmax_module_without_a_dimension_warns_as_that_of_torch_does():
+def test_softmax_module_without_a_dimension_warns_as_in_torch():
     for module, original in ((ours.Softmax(), torch.nn.Softmax()), (ours.LogSoftmax(), torch.nn.LogSoftmax())):
         with pytest.warns(UserWarning, match="Implicit dimension") as caught:
             torch.testing.assert_close(module(X), original(X))
@@ -433,7 +433,7 @@ def test_a_softmax_module_without_a_dimension_warns_as_that_of_torch_does():
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_scripting_a_module_is_refused_with_what_to_do_instead(name):
+def test_error_for_scripting_a_module_suggests_alternatives(name):
     (module,) = [module for module in modules(ours) if type(module).__name__ == name]
     for model in (module, torch.nn.Sequential(module)):
         with warnings.catch_warnings():
@@ -442,7 +442,7 @@ def test_scripting_a_module_is_refused_with_what_to_do_instead(name):
                 torch.jit.script(model)
 
 
-def test_a_compiled_model_uses_the_modules_without_graph_breaks():
+def test_compiled_model_uses_the_modules_without_graph_breaks():
     def model(x, target, q):
         loss = ours.CrossEntropyLoss(label_smoothing=0.1)(x, target) + ours.cross_entropy(x, target, W)
         return (
@@ -479,7 +479,7 @@ def test_symbolic_tracing_records_the_functions_of_xpent():
     assert torch.equal(traced(*arrays), model(*arrays))
 
 
-def test_modes_and_subclasses_see_the_functions_of_xpent():
+def test_torch_function_modes_and_subclasses_see_the_functions_of_xpent():
     class Names(torch.overrides.TorchFunctionMode):
         def __init__(self):
             super().__init__()
@@ -536,14 +536,14 @@ def test_transforms_of_torch_func_and_second_derivatives_agree_with_torch(target
     )
 
 
-def test_a_label_out_of_range_is_nan_where_data_cannot_be_looked_at():
+def test_label_out_of_range_is_nan_if_data_cannot_be_read():
     wrong = torch.tensor([0, 7, 2, 0])
     for smoothing in (0.0, 0.1):
         losses = torch.func.vmap(lambda x, t, s=smoothing: ours.cross_entropy(x, t, label_smoothing=s))(X, wrong)
         assert losses.isnan().tolist() == [False, True, False, False]
 
 
-def test_patch_replaces_the_function_and_puts_it_back():
+def test_patch_replaces_and_restores_the_function():
     original, module = functional.cross_entropy, torch.nn.CrossEntropyLoss()
     x, target = torch.tensor([[0.0, -50.0]]), torch.tensor([0])
     with ours.patch():
@@ -607,7 +607,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", SUITE)
-def test_the_drop_in_passes_the_conformance_suite(name):
+def test_dropin_passes_the_conformance_suite(name):
     is_loss = name == "cross_entropy"
     report = conformance.check(
         SUITE[name],
@@ -622,7 +622,7 @@ def test_the_drop_in_passes_the_conformance_suite(name):
     assert [(outcome.case, outcome.message) for outcome in report.surprises] == []
 
 
-def test_an_index_to_ignore_that_no_row_has_is_left_out_of_the_computation():
+def test_ignore_index_that_does_not_occur_is_not_passed_on():
     def bound(*arrays, **options):
         return bind_call(xpent.cross_entropy, arrays, options)
 

@@ -43,7 +43,7 @@ def test_gradcheck_and_gradgradcheck_pass_in_every_mode(case, asarray):
 
 @every_case
 @pytest.mark.parametrize("jacobian", [jacfwd, jacrev])
-def test_jacobian_is_that_of_the_textbook(case, jacobian, asarray):
+def test_jacobian_agrees_with_the_textbook(case, jacobian, asarray):
     ours, theirs, moving = build(case, torch, asarray)
     wanted = tuple(range(len(moving)))
     assert_close(jacobian(ours, wanted)(*moving), jacobian(theirs, wanted)(*moving), case, order=1)
@@ -51,7 +51,7 @@ def test_jacobian_is_that_of_the_textbook(case, jacobian, asarray):
 
 @every_case
 @every_nesting
-def test_second_derivative_is_that_of_the_textbook(case, outer, inner, asarray):
+def test_second_derivative_agrees_with_the_textbook(case, outer, inner, asarray):
     ours, theirs, moving = build(case, torch, asarray)
     wanted = tuple(range(len(moving)))
     actual, expected = [outer(inner(f, wanted), wanted)(*moving) for f in (ours, theirs)]
@@ -61,14 +61,14 @@ def test_second_derivative_is_that_of_the_textbook(case, outer, inner, asarray):
 @pytest.mark.parametrize("case", HIGH_ORDER_CASES, ids=[case.id for case in HIGH_ORDER_CASES])
 @pytest.mark.parametrize("outermost", [jacfwd, jacrev])
 @every_nesting
-def test_third_derivative_is_that_of_the_textbook(case, outermost, outer, inner, asarray):
+def test_third_derivative_agrees_with_the_textbook(case, outermost, outer, inner, asarray):
     ours, theirs, moving = build(case, torch, asarray)
     wanted = tuple(range(len(moving)))
     actual, expected = [outermost(outer(inner(f, wanted), wanted), wanted)(*moving) for f in (ours, theirs)]
     assert_close(actual, expected, case, order=3)
 
 
-def test_hessian_is_that_of_the_builtin(asarray):
+def test_hessian_agrees_with_torch(asarray):
     x, labels = asarray(X3), asarray(LABELS3)
     actual = hessian(lambda x: xpent.cross_entropy(x, labels, axis=1))(x)
     expected = hessian(lambda x: torch.nn.functional.cross_entropy(x, labels))(x)
@@ -86,7 +86,7 @@ def test_vjp_and_jvp_are_products_with_the_jacobian(case, asarray):
 
 @every_case
 @pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr:UserWarning")  # so linearize does of any function
-def test_linearize_gives_a_product_with_the_jacobian(case, asarray):
+def test_linearize_gives_the_product_with_the_jacobian(case, asarray):
     ours, _, moving = build(case, torch, asarray)
     tangents = tuple([torch.cos(array) for array in moving])
     value, pushforward = linearize(ours, *moving)
@@ -95,7 +95,7 @@ def test_linearize_gives_a_product_with_the_jacobian(case, asarray):
 
 @every_case
 @pytest.mark.parametrize("in_dim", [0, -1])
-def test_vmap_is_a_loop(case, in_dim, asarray):
+def test_vmap_agrees_with_a_loop(case, in_dim, asarray):
     ours, _, moving = build(case, torch, asarray)
     others = [torch.cos(array) for array in moving]
     stacked = [torch.stack(pair, in_dim) for pair in zip(moving, others, strict=True)]
@@ -117,7 +117,7 @@ def test_vmap_of_grad_gives_gradients_per_sample(targets, asarray):
     assert_close(actual, loop, case("", "cross_entropy", X), order=1)
 
 
-def test_a_label_that_is_no_class_makes_its_row_nan_under_vmap(asarray):
+def test_label_out_of_range_makes_its_row_nan_under_vmap(asarray):
     x, labels = asarray(X), asarray([0, 4, -1])
     gradients, losses = vmap(grad_and_value(xpent.cross_entropy))(x, labels)
     assert torch.isnan(losses).tolist() == [False, True, True]
@@ -125,7 +125,7 @@ def test_a_label_that_is_no_class_makes_its_row_nan_under_vmap(asarray):
     assert not vmap(functools.partial(xpent.cross_entropy, ignore_index=4))(x[:2], labels[:2]).isnan().any()
 
 
-def test_constants_can_be_mapped_over_but_not_differentiated(asarray):
+def test_vmap_over_constants_works_but_their_gradient_is_rejected(asarray):
     x, labels = asarray(X), asarray(LABELS)
     for name, constant in (("class_weight", asarray(CLASS_WEIGHT)), ("sample_weight", asarray([1.0, 2.0, 3.0])),
                            ("normalizer", asarray(3.0))):  # fmt: skip
@@ -141,7 +141,7 @@ def test_constants_can_be_mapped_over_but_not_differentiated(asarray):
                 differentiate(loss)(constant)
 
 
-def test_the_gradient_of_an_impossible_target_is_infinite_backward_and_nothing_forward(asarray):
+def test_gradient_of_a_masked_target_is_infinite_in_reverse_mode_and_zero_in_forward_mode(asarray):
     x, q = asarray([0.0, 0.0, -math.inf]), asarray([0.5, 0.5, 0.0])
     gradient = grad(xpent.cross_entropy, 1)(x, q)
     assert gradient[:2].min() > 0
@@ -151,7 +151,7 @@ def test_the_gradient_of_an_impossible_target_is_infinite_backward_and_nothing_f
 
 
 @pytest.mark.parametrize("differentiate", [jacfwd, jacrev])
-def test_the_gradient_functions_can_be_differentiated_like_any_other(differentiate, asarray):
+def test_gradient_functions_can_be_differentiated(differentiate, asarray):
     x, labels = asarray(X), asarray(LABELS)
     expected = hessian(torch.nn.functional.cross_entropy)(x, labels)
     for number, wanted in ((xpent.grad, 0), (xpent.value_and_grad, 0), (xpent.grad, (0,))):
@@ -162,7 +162,7 @@ def test_the_gradient_functions_can_be_differentiated_like_any_other(differentia
 
 
 @every_nesting
-def test_a_gradient_penalty_has_the_right_gradient(outer, inner, asarray):
+def test_gradient_of_a_gradient_penalty_is_correct(outer, inner, asarray):
     actual, expected = [
         outer(lambda x, f=f: inner(f)(x).square().sum())(x)
         for f, x in [(f, moving[0]) for *functions, moving in [build(ALL_OPTIONS, torch, asarray)] for f in functions]

@@ -53,7 +53,7 @@ FUSED_CASES = [{case.id: case for case in CASES}[name] for name in FUSED]
 
 
 @pytest.mark.parametrize("each", parameters(FUSED_CASES, due=("log_softmax where", ALL_OPTIONS.id, FUSED[-1])))
-def test_value_and_gradients_are_those_of_the_textbook(each, asarray):
+def test_value_and_gradients_agree_with_the_textbook(each, asarray):
     ours, theirs, moving = build(each, torch, asarray)
     found = []
     for function in ours, theirs:
@@ -65,7 +65,7 @@ def test_value_and_gradients_are_those_of_the_textbook(each, asarray):
     assert_close(*found, each, order=1)
 
 
-def test_rows_that_autograd_records_are_not_compiled(asarray):
+def test_calls_recorded_by_autograd_are_not_compiled(asarray):
     for each in HIGH_ORDER_CASES:
         ours, theirs, moving = build(each, torch, asarray)
         second = [
@@ -75,7 +75,7 @@ def test_rows_that_autograd_records_are_not_compiled(asarray):
     assert graphs() == 0
 
 
-def test_one_program_serves_all_shapes_and_numbers(asarray):
+def test_one_program_is_used_for_all_shapes_and_numbers(asarray):
     calls = [(rows, classes, normalizer) for rows, classes in ((3, 4), (5, 7), (8, 6)) for normalizer in (2.0, 3.0)]
     for count, classes, normalizer in calls:
         x, t = torch.randn(count, classes, dtype=torch.float64), torch.arange(count) % 4
@@ -102,7 +102,7 @@ def test_half_precision_logits_give_a_gradient_in_their_dtype(dtype, asarray):
     assert_close([loss, x.grad], expected, case("", "cross_entropy", X), order=1, u=torch.finfo(dtype).eps / 2)
 
 
-def test_a_layer_is_still_computed_in_blocks(monkeypatch, asarray):
+def test_linear_layer_is_computed_in_blocks(monkeypatch, asarray):
     counts = []
     accumulate_blocks = linear.accumulate_blocks
 
@@ -129,26 +129,26 @@ CLASSES = torch.tensor(CLASS_WEIGHT)
 
 
 @pytest.mark.parametrize("name", MAPPED)
-def test_what_is_mapped_over_is_not_compiled_whatever_is_shared(name):
+def test_calls_inside_vmap_are_not_compiled(name):
     weights = torch.stack([CLASSES, 2.0 * CLASSES])
     found = torch.func.vmap(MAPPED[name])(weights)
     torch.testing.assert_close(found, torch.stack([MAPPED[name](w) for w in weights]))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
-def test_what_is_traced_is_not_compiled():
+def test_traced_calls_are_not_compiled():
     traced = torch.jit.trace(xpent.softmax, (X64,))
     torch.testing.assert_close(traced(2.0 * X64), xpent.softmax(2.0 * X64))
 
 
-def test_a_default_device_does_not_move_numbers(asarray):
+def test_default_device_does_not_affect_numbers(asarray):
     x, labels = asarray(X), asarray(LABELS)
     with torch.device("meta"):
         loss = xpent.cross_entropy(x, labels, normalizer=2.0)
     assert loss.item() == pytest.approx(xpent.cross_entropy(X, LABELS, normalizer=2.0))
 
 
-def test_what_cannot_be_compiled_is_evaluated_uncompiled(monkeypatch, asarray):
+def test_calls_run_uncompiled_if_compilation_fails(monkeypatch, asarray):
     def fail(*_, **__):
         raise RuntimeError("no compiler here")
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_compiled_is_evaluated_uncompiled(monkeypatch, asarray):
 
 
 @pytest.mark.parametrize("setting", ["0", ""])
-def test_eager_calls_are_not_compiled_unless_asked_for(monkeypatch, setting):
+def test_eager_calls_are_compiled_only_with_the_setting(monkeypatch, setting):
     monkeypatch.setenv("XPENT_COMPILE", setting)
     ours, _, moving = build(ALL_OPTIONS, torch, torch.tensor)
     ours(*moving)
@@ -170,14 +170,14 @@ def test_eager_calls_are_not_compiled_unless_asked_for(monkeypatch, setting):
 
 @pytest.mark.parametrize("setting", ["", "0", "1"])
 @pytest.mark.parametrize("has_compiler", [True, False])
-def test_calls_on_a_gpu_are_compiled_if_asked_for_and_if_it_has_a_compiler(monkeypatch, setting, has_compiler):
+def test_calls_on_a_gpu_are_compiled_with_the_setting_and_a_compiler(monkeypatch, setting, has_compiler):
     monkeypatch.setenv("XPENT_COMPILE", setting)
     monkeypatch.setattr(torch_private, "has_triton", lambda: has_compiler)
     assert torch_backend.fuses(torch.device("cuda")) == (has_compiler and setting == "1")
     assert not torch_backend.fuses(torch.device("mps"))
 
 
-def test_a_wrong_setting_is_an_error(monkeypatch):
+def test_invalid_setting_is_an_error(monkeypatch):
     monkeypatch.setenv("XPENT_COMPILE", "yes")
     with pytest.raises(ValueError, match=r"XPENT_COMPILE must be 0 or 1.*'yes'"):
         xpent.softmax(torch.zeros(3))

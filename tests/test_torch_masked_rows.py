@@ -106,7 +106,7 @@ def derivatives(function, x, g, v):
 
 
 @pytest.mark.parametrize("name", functions_of_batches(np.asarray))
-def test_non_finite_rows_whose_cotangent_is_zero_have_derivatives_of_zero(name, asarray):
+def test_non_finite_rows_with_cotangent_zero_have_derivatives_of_zero(name, asarray):
     function, x, count = functions_of_batches(asarray)[name], asarray(NON_FINITE), 2
     v = torch.cos(torch.arange(x.numel()).to(x)).reshape(x.shape)
     g = torch.sin(v) if function(x).ndim == 2 else torch.sin(v[:, 0])
@@ -120,7 +120,7 @@ def test_non_finite_rows_whose_cotangent_is_zero_have_derivatives_of_zero(name, 
 @pytest.mark.parametrize("block_size", [None, 1])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.25}], ids=str)
 @pytest.mark.parametrize("kind", ["indices", "one-hot"])
-def test_a_linear_layer_with_a_masked_bias_is_one_without_the_class(kind, options, block_size, asarray):
+def test_linear_layer_with_a_masked_bias_agrees_with_one_without_the_class(kind, options, block_size, asarray):
     targets = asarray(LABELS if kind == "indices" else np.eye(4)[LABELS])
     labels = asarray(np.cumsum(IS_UNMASKED)[LABELS] - 1)
     primals = [asarray(array) for array in (FEATURES, WEIGHT, BIAS)]

@@ -39,7 +39,7 @@ def test_all_private_names_are_found():
     assert {"torch._C._functorch.peek_interpreter_stack", "torch._C._is_tracing"} <= set(private_names())
 
 
-def test_the_version_of_torch_is_one_the_private_interfaces_have_been_seen_in():
+def test_private_interfaces_have_been_tested_with_the_version_of_torch():
     oldest, newest = torch_private.VERSIONS
     installed = tuple(map(int, torch.__version__.split(".")[:2]))
     assert oldest <= installed <= newest, f"look at every function of torch_private, with torch {torch.__version__}"

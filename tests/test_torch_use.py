@@ -29,7 +29,7 @@ def gradients(function, moving):
 
 @pytest.mark.parametrize("case", OF_LOGITS, ids=[case.id for case in OF_LOGITS])
 @narrow_dtypes
-def test_narrow_logits_are_computed_in_float32_and_rounded_once(case, dtype, device):
+def test_half_precision_logits_are_computed_in_float32_and_rounded_once(case, dtype, device):
     narrow, _, moving = build(case, torch, functools.partial(tensor, device=device, dtype=dtype, rounded_to=dtype))
     wide, _, of_wide = build(case, torch, functools.partial(tensor, device=device, rounded_to=dtype))
     actual, expected = gradients(narrow, moving), gradients(wide, of_wide)
@@ -55,7 +55,7 @@ def test_under_autocast_the_loss_is_float32_and_every_gradient_has_the_dtype_of_
 
 @pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer", "label_smoothing", "z_loss"])
 @pytest.mark.parametrize("moves", [True, False], ids=["logits move", "logits do not"])
-def test_a_constant_has_no_gradient_and_says_so(name, moves, device):
+def test_gradient_of_a_constant_is_rejected(name, moves, device):
     x, labels = tensor(X, device).requires_grad_(moves), tensor(LABELS, device)
     constant = torch.ones({"class_weight": 4, "sample_weight": 3}.get(name, ()), device=device)
     loss = xpent.cross_entropy(x, labels, **{name: constant.clone().requires_grad_()})
@@ -66,7 +66,7 @@ def test_a_constant_has_no_gradient_and_says_so(name, moves, device):
 
 
 @every_case
-def test_the_arguments_the_value_and_numbers_per_row_are_kept_for_the_backward_pass(case, device):
+def test_only_arguments_value_and_numbers_per_row_are_saved_for_the_backward_pass(case, device):
     x, *rest = [tensor(array, device, torch.bfloat16) for array in case.arrays]
     options = {n: tensor(value, device) if hasattr(value, "dtype") else value for n, value in case.options.items()}
     own = {array.data_ptr() for array in (x, *rest, *options.values()) if isinstance(array, torch.Tensor)}
@@ -97,7 +97,7 @@ def test_tensors_without_data_give_shapes_and_dtypes(kind, targets, device):
 
 
 @every_case
-def test_modes_without_gradients_change_no_bit(case, device):
+def test_no_grad_and_inference_mode_give_the_same_bits(case, device):
     ours, _, moving = build(case, torch, functools.partial(tensor, device=device))
     with_graph = ours(*[array.requires_grad_() for array in moving])
     for mode in (torch.no_grad, torch.inference_mode):
@@ -107,7 +107,7 @@ def test_modes_without_gradients_change_no_bit(case, device):
         assert torch.equal(without, with_graph)
 
 
-def test_a_graph_can_be_kept_freed_and_cut(device):
+def test_graph_can_be_retained_freed_and_detached(device):
     x, labels = tensor(X, device).requires_grad_(), tensor(LABELS, device)
     loss = xpent.cross_entropy(x, labels, class_weight=tensor(CLASS_WEIGHT, device))
     (once,) = torch.autograd.grad(loss, x, retain_graph=True)
@@ -119,7 +119,7 @@ def test_a_graph_can_be_kept_freed_and_cut(device):
     assert not xpent.cross_entropy(x.detach(), labels).requires_grad
 
 
-def test_writing_into_logits_between_forward_and_backward_is_noticed(device):
+def test_in_place_change_of_logits_before_backward_is_an_error(device):
     x, labels = tensor(X, device).requires_grad_(), tensor(LABELS, device)
     logits = x * 1
     loss = xpent.cross_entropy(logits, labels)
@@ -128,7 +128,7 @@ def test_writing_into_logits_between_forward_and_backward_is_noticed(device):
         loss.backward()
 
 
-def test_checkpointed_loss_has_the_gradient_of_the_loss():
+def test_checkpointed_loss_has_the_same_gradient():
     x, y = torch.randn(3, 4, requires_grad=True), torch.tensor([0, 1, 2])
     loss = torch.utils.checkpoint.checkpoint(xpent.cross_entropy, x, y, use_reentrant=False)
     (actual,) = torch.autograd.grad(loss, x)
@@ -139,7 +139,7 @@ def test_checkpointed_loss_has_the_gradient_of_the_loss():
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "cross_entropy"])
 @pytest.mark.parametrize("axis", [0, -1])
 @pytest.mark.parametrize("size", [(3, 4), (1100, 1000)], ids=["small", "large"])
-def test_results_can_be_written_to(name, axis, size, device):
+def test_results_can_be_modified_in_place(name, axis, size, device):
     x = torch.randn(size, device=device, requires_grad=True)
     labels = torch.zeros(size[axis + 1], dtype=torch.int64, device=device)
     expected = None
@@ -163,7 +163,7 @@ def test_results_can_be_written_to(name, axis, size, device):
 
 
 @pytest.mark.parametrize("function", [xpent.cross_entropy, xpent.linear_cross_entropy])
-def test_checkpointing_holds_no_gradient_between_the_passes(function, device):
+def test_checkpointing_does_not_store_gradients_between_the_passes(function, device):
     sizes = [(64, 32)] if function is xpent.cross_entropy else [(64, 8), (32, 8)]
     arrays = [torch.randn(size, device=device, requires_grad=True) for size in sizes]
     labels = torch.arange(64, device=device) % 32

@@ -39,7 +39,7 @@ def test_annotations_can_be_evaluated(function):
     assert set(typing.get_type_hints(function)) == {*parameters, "return"}
 
 
-def test_gradient_functions_show_the_options_and_what_they_compute():
+def test_gradient_functions_have_the_signature_and_docstring_of_their_function():
     signature = inspect.signature(xpent.cross_entropy)
     gradient, both = xpent.grad(xpent.cross_entropy), xpent.value_and_grad(xpent.linear_cross_entropy, (0, 3))
     assert inspect.signature(gradient) == signature
