@@ -1,4 +1,4 @@
-"""Calls of every function with every option that matters, beside the same in textbook formulas to be differentiated."""
+"""Calls of every function with all relevant options, and textbook formulas of the same for automatic differentiation."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ SAMPLE_WEIGHT, SAMPLE_WEIGHT3 = np.array([0.5, 2.0, 0.0]), RNG.uniform(0.1, 1, s
 
 
 class Case(NamedTuple):
-    """A call, whose arrays of floating-point numbers are to be differentiated."""
+    """A call that is differentiated with respect to its floating-point arrays."""
 
     id: str
     function: str
@@ -87,15 +87,15 @@ HIGH_ORDER = (
 HIGH_ORDER_CASES = [case for case in CASES if case.id in HIGH_ORDER]
 
 
-def parameters(cases, due):
-    """Parameters of a test whose cases with other ids than those due are left to thorough runs."""
-    return [pytest.param(each, id=each.id, marks=() if each.id in due else pytest.mark.thorough) for each in cases]
+def parameters(cases, selected):
+    """Parameters of a test; cases whose ids are not selected run only with ``--thorough``."""
+    return [pytest.param(each, id=each.id, marks=() if each.id in selected else pytest.mark.thorough) for each in cases]
 
 
 def build(case, xp, asarray):
-    """Ours, the textbook's, and the arrays to call either with, which are those to be differentiated.
+    """The function of xpent, the textbook formula, and the primals of both.
 
-    The logarithm of an impossible class, -inf, becomes 0 in both, so that sums and differences are finite.
+    Both replace the log-probability -inf of masked classes by 0, so that sums and differences are finite.
     """
     ours = _function(function_of(case), case.arrays, case.options, xp, asarray)
     arrays, options = list(case.arrays), dict(case.options)
@@ -104,8 +104,8 @@ def build(case, xp, asarray):
     options.pop("block_size", None)
     options["axes"] = axes = tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     if "cross_entropy" in case.function and arrays[-1].ndim < ndim:
-        is_counted = arrays[-1] != options.pop("ignore_index", None)
-        options["sample_weight"] = np.asarray(options.get("sample_weight", 1.0) * is_counted)
+        is_active = arrays[-1] != options.pop("ignore_index", None)
+        options["sample_weight"] = np.asarray(options.get("sample_weight", 1.0) * is_active)
         one_hot = np.eye(math.prod(shape[a] for a in axes))[arrays[-1]]
         arrays[-1] = textbook.from_rows(np, one_hot, axes, shape)
     arrays = [array if array.dtype.kind == "f" else array.astype(arrays[0].dtype) for array in arrays]
@@ -127,19 +127,19 @@ def _function(function, arrays, options, xp, asarray):
     arrays = [asarray(array) for array in arrays]
     options = {name: asarray(value) if isinstance(value, np.ndarray) else value for name, value in options.items()}
 
-    def of_moving(*moving):
-        y = function(*moving, *arrays[len(moving) :], **options)
+    def of_primals(*primals):
+        y = function(*primals, *arrays[len(primals) :], **options)
         return xp.where(y == -math.inf, 0.0, y)
 
-    return of_moving
+    return of_primals
 
 
 def assert_close(actual, expected, case, *, order, u=2.0**-53, scale=0.0):
-    """Compare derivatives of some order, which may differ by rounding alone.
+    """Compare derivatives of some order, which may differ only by rounding errors.
 
-    An entry is a sum of at most (order + 1)! kinds of products of order + 1 numbers, most of them probabilities, each
-    right to size + 4 + 2 max |x| units u of itself in the textbook. Errors are measured by the largest entry of all,
-    or by a larger ``scale`` of the terms; the larger of the two is returned.
+    An entry is a sum of at most (order + 1)! kinds of products of order + 1 numbers, most of them probabilities, with
+    relative errors of at most size + 4 + 2 max |x| units u in the textbook formula. Errors are relative to the largest
+    entry, or to ``scale`` if that is larger; the larger of the two is returned.
     """
     x = case.arrays[0]
     units = math.factorial(order + 1) * (order + 1) * (x.size + 4 + 2 * abs(x).max())
@@ -152,7 +152,7 @@ def assert_close(actual, expected, case, *, order, u=2.0**-53, scale=0.0):
 
 
 def assert_orders_close(actual, expected, case, *, u=2.0**-53):
-    """Compare a value, the gradient of a combination of its entries, the gradient of one of those, and so on."""
+    """Compare the value, the gradient of a linear combination of its entries, the gradient of that, and so on."""
     scale = 0.0
     for order, (a, e) in enumerate(zip(actual, expected, strict=True)):
         scale = assert_close(a, e, case, order=order, u=u, scale=scale)

@@ -8,14 +8,14 @@ from xpent.conformance.dtypes import EPSILON, SMALLEST
 
 
 def spread(x):
-    """max_j |x_j - m| over the unmasked classes of each row, (..., 1)."""
+    """max_j |x_j - m| over the unmasked classes of each row, of shape (..., 1)."""
     x = np.asarray(x, dtype=np.float64)
     lowest = np.min(np.where(np.isfinite(x), x, np.inf), axis=-1, keepdims=True)
     return np.where(np.isfinite(lowest), np.max(x, axis=-1, keepdims=True) - lowest, 0.0)
 
 
 def allowed_error(xp, array, exact, units, scale):
-    """``units`` u of the dtype computed in times ``scale``, then the rounding into the dtype of the array."""
+    """``units * u * scale`` in the dtype of intermediate results, plus rounding to the dtype of the array."""
     computed = units * xp.u_computed * scale
     is_narrowed = xp.dtype_of(array) == xp.dtype_name and xp.u > xp.u_computed
     rounding = xp.u * (abs(exact) + computed) if is_narrowed else 0.0
@@ -25,20 +25,20 @@ def allowed_error(xp, array, exact, units, scale):
 
 
 def assert_within(xp, array, exact, units, scale=None):
-    """No entry is further from the exact value than ``units`` u times ``scale``, by default the value itself."""
+    """Assert that errors are at most ``units * u * scale``; the scale is the exact value by default."""
     actual = np.asarray(xp.to_numpy(array), dtype=object)
     exact = np.asarray(exact, dtype=object)
     assert actual.shape == exact.shape
     allowed = allowed_error(xp, array, exact, units, abs(exact) if scale is None else scale)
     with np.errstate(invalid="ignore"):
-        is_equal = actual == exact  # infinities
+        is_equal = actual == exact  # for infinities
         error = abs(np.where(is_equal, 0, actual) - np.where(is_equal, 0, exact))
-    is_fine = is_equal | (error <= allowed)
-    assert np.all(is_fine), f"{actual.astype(float)} instead of {exact.astype(float)}"
+    is_within = is_equal | (error <= allowed)
+    assert np.all(is_within), f"{actual.astype(float)} instead of {exact.astype(float)}"
 
 
 def assert_normal_numbers_within(found, exact, units, dtype="float32"):
-    """Like `assert_within`, with no allowance for what may be flushed to zero except where it is subnormal."""
+    """As `assert_within`, but only subnormal numbers may be flushed to zero."""
     found, exact = np.asarray(found, dtype=np.float64), np.asarray(exact, dtype=np.float64)
     smallest = 2.0**-14 if dtype == "float16" else 2.0**-126
     rounding = EPSILON[dtype] / 2 if dtype != "float32" else 0.0
@@ -48,14 +48,14 @@ def assert_normal_numbers_within(found, exact, units, dtype="float32"):
 
 
 def rows_of_subnormal_exponentials(largest, classes=128256):
-    """A row of zeros and one ``largest``, which is the label, and an ordinary row.
+    """A row of zeros with one logit ``largest`` at the label, and an ordinary row.
 
-    Where exp(-largest) is subnormal in float32, the sum of all but one of the first row is not.
+    In float32, exp(-largest) may be subnormal, but the sum of these exponentials over the first row is not.
 
     Returns
     -------
     x, labels, losses, gradient, units : arrays
-        The losses and the gradient of their sum, from float64, and the bound of their relative errors in units of u.
+        The losses and the gradient of their sum, computed in float64, and their error bound in units of u.
     """
     x, labels = np.zeros((2, classes)), np.asarray([7, 1000])
     x[0, 7], x[1] = largest, np.arange(classes) % 64 / 16
@@ -70,7 +70,7 @@ def rows_of_subnormal_exponentials(largest, classes=128256):
 
 
 def prepare(xp, *arrays, **options):
-    """Arrays and options of the library, and the exact same numbers for the oracle."""
+    """Arrays and options of the library, and the same numbers as NumPy arrays for the oracle."""
     theirs = [xp.asarray(array) for array in arrays]
     their_options = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     ours = [xp.to_numpy(array) for array in theirs]
@@ -79,7 +79,7 @@ def prepare(xp, *arrays, **options):
 
 
 def differentiate(xp, function, *primals, cotangent=1.0, **options):
-    """The value and the cotangents of the primals, for one number as the cotangent of every entry of the value."""
+    """The value and the cotangents of the primals, for a constant cotangent of the value."""
 
     def run(*primals, **options):
         value, pullback = xpent.vjp(function, *primals, **options)
@@ -89,7 +89,7 @@ def differentiate(xp, function, *primals, cotangent=1.0, **options):
 
 
 def assert_cross_entropy_is_exact(xp, logits, targets, **options):
-    """Loss and gradients lie within the bound; the cotangent is 2, so that one that is dropped shows."""
+    """Assert that the loss and its gradients are within the error bound, with a cotangent of 2."""
     (x, t), theirs, (exact_x, exact_t), ours = prepare(xp, logits, targets, **options)
     exact = oracle.CrossEntropy(exact_x, exact_t, **ours)
     loss, (gradient, *of_targets) = differentiate(xp, xpent.cross_entropy, x, t, cotangent=2.0, **theirs)

@@ -1,4 +1,4 @@
-"""Functions of a row with masked classes, beside their exact derivatives from the unmasked classes alone."""
+"""Functions of a row with masked classes, and their exact derivatives, computed from the unmasked classes."""
 
 import functools
 import math
@@ -17,14 +17,14 @@ BIAS, IS_UNMASKED, LABELS = np.array([0.1, -INF, -0.2, 0.3]), np.array([True, Fa
 
 
 def masked(row, how, asarray):
-    """Logits and options: classes are masked by -inf, or by ``where`` and their logits are NaN."""
+    """Logits and options that mask classes by -inf, or by ``where`` with NaN logits."""
     if how == "-inf":
         return asarray(row), {}
     return asarray(np.where(np.isinf(row), NAN, row)), {"where": asarray(~np.isinf(row))}
 
 
 def softmax(x):
-    """Softmax and its Jacobian, which are the first and second derivative of logsumexp; 0 for masked classes."""
+    """softmax and its Jacobian, the first and second derivative of logsumexp; 0 for masked classes."""
     p, is_unmasked = np.zeros(4), x > -INF
     if np.any(is_unmasked):
         e = np.exp(x[is_unmasked] - np.max(x))
@@ -74,7 +74,7 @@ def reverse_kl(reference, v, **options):
 def cases(asarray, entr):
     """Functions of a row by name, each with a function that returns its exact first and second derivative.
 
-    ``entr`` is the entropy of each probability by the library itself.
+    ``entr`` is the elementwise entropy function of the library.
     """
     found = {
         "softmax": (xpent.softmax, of_softmax),
@@ -109,10 +109,10 @@ def layer(targets, features, weight, bias, **options):
 
 
 def assert_close(actual, exact, order=1):
-    """Compare derivatives in float64, where those of masked classes are 0 exactly.
+    """Compare derivatives in float64; those of masked classes must be exactly 0.
 
-    Each is a sum of at most (order + 1)! kinds of products of order + 1 numbers below 4, most of them probabilities,
-    which are right to 4 + 2 max_j |x_j - m| units.
+    Each is a sum of at most (order + 1)! kinds of products of order + 1 numbers below 4, most of them probabilities
+    with an error bound of 4 + 2 max_j |x_j - m| units.
     """
     actual = np.asarray(actual.detach().cpu() if hasattr(actual, "detach") else actual)
     assert actual.dtype == np.float64

@@ -1,4 +1,4 @@
-"""Errors in units of u where the conformance kit does not look: float32 losses of half precision, for example."""
+"""Errors in units of u that the conformance suite does not check, such as float32 losses of half-precision logits."""
 
 import numpy as np
 import pytest
@@ -18,11 +18,13 @@ from xpent.conformance.cases import BY_ID
 
 pytestmark = pytest.mark.rounding
 OFFSETS = (0.0, 1e3, 1e4)
-exponentials_are_subnormal = pytest.mark.only_for(lambda xp: xp.dtype_name != "float64")  # exp(-88), in float32
+exponentials_are_subnormal = pytest.mark.only_for(
+    lambda xp: xp.dtype_name != "float64"
+)  # exp(-88) is subnormal in float32
 
 
 def margin_rows():
-    """Rows in which the label is some margin above or below the largest other class, and the labels."""
+    """Rows in which the logit of the label exceeds the largest other logit by various margins, and the labels."""
     return BY_ID["margins-10-classes"].arrays
 
 
@@ -37,7 +39,7 @@ def test_half_precision_is_exact_up_to_rounding_of_the_gradient(xp):
 
 
 def dense(classes=7, rows=9):
-    """Distributions with zeros among them, one of nothing else, and weights."""
+    """Distributions that contain zeros, including one row of zeros, and weights."""
     rng = np.random.default_rng(5)
     x = rng.normal(scale=6, size=(rows, classes)) + rng.choice(OFFSETS, size=(rows, 1))
     q = rng.dirichlet(np.ones(classes), size=rows) * (rng.uniform(size=(rows, classes)) < 0.7)
@@ -82,17 +84,17 @@ def test_gradients_of_the_oracle_agree_with_central_differences(targets, reducti
         options["where"] = where | (q > 0)
     answer, step = oracle.CrossEntropy(x, t, **options), oracle.exact(np.asarray(2.0**-130))
 
-    def difference(moved, i, j):
+    def difference(argument, i, j):
         sides = []
         for sign in (1, -1):
             arrays = [x.copy(), t.copy()]
-            arrays[moved][i, j] += sign * step
+            arrays[argument][i, j] += sign * step
             sides.append(oracle.CrossEntropy(*arrays, **options).loss.item())
         return (sides[0] - sides[1]) / (2 * step)
 
-    for moved, gradient in enumerate((answer.gradient, answer.gradient_of_targets)[: np.ndim(t)]):
+    for argument, gradient in enumerate((answer.gradient, answer.gradient_of_targets)[: np.ndim(t)]):
         for i, j in zip(*np.nonzero(abs(gradient) < np.inf), strict=True):
-            assert abs(difference(moved, i, j) - gradient[i, j]) < 1e-60
+            assert abs(difference(argument, i, j) - gradient[i, j]) < 1e-60
 
 
 def test_derivatives_are_accurate_for_confident_predictions(xp):

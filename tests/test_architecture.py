@@ -1,4 +1,4 @@
-"""Which module may import and name what, and that the docstrings are complete and their examples right."""
+"""The allowed imports of each module, and complete docstrings with correct examples."""
 
 import ast
 import doctest
@@ -16,10 +16,10 @@ from xpent import conformance
 PACKAGE = Path(xpent.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [getattr(xpent, name) for name in xpent.__all__]
-OF_THE_KIT = [conformance.check, conformance.parametrize, conformance.target, conformance.implementation]
+OF_THE_SUITE = [conformance.check, conformance.parametrize, conformance.target, conformance.implementation]
 
 
-# A layer may import those below it; modules of one package may import each other.
+# A layer may import the layers after it; modules of one package may import each other.
 LAYERS = (
     {"optax"},
     {"jax", "scipy", "torch"},
@@ -32,14 +32,14 @@ LAYERS = (
     {"_backends"},
 )
 NAMES_OF_LIBRARIES = {"numpy", "np", "torch", "pytorch", "jax", "jnp", "cupy", "dask", "mlx", "compat"}
-DROP_INS = {"jax", "optax", "torch"}  # for one library, which they name and import
+DROP_INS = {"jax", "optax", "torch"}  # each is for one library, which it may import
 MODULES_OF = {
     "numpy": {"_backends.numpy", "_backends.jax"},  # NumPy is a dependency of JAX
     "torch": {"_backends.torch", "_backends.torch_autograd", "_backends.torch_private"},
     "jax": {"_backends.jax"},
     "array_api_compat": {"_backends.base", "_backends.registry"},
 }
-OPEN_TO_ALL = {f"_backends.{name}" for name in ("base.Array", "base.Backend", "base.DType")} | {
+ALLOWED = {f"_backends.{name}" for name in ("base.Array", "base.Backend", "base.DType")} | {
     f"_backends.registry.{name}" for name in ("as_arrays", "backend_of", "call_key", "namespace_of")
 }
 
@@ -57,7 +57,7 @@ ABOVE_BACKENDS = [file for file in CORE if name_of(file).partition(".")[0] not i
 
 
 def imports(file):
-    """The full names of all that a file imports, at its head or within functions."""
+    """The full names of everything that a file imports, at the top or inside functions."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -65,11 +65,11 @@ def imports(file):
             assert node.level == 0, f"{file}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Constant) and re.fullmatch(r"xpent(\.\w+)+", str(node.value)):
-            yield node.value  # for importlib
+            yield node.value  # modules imported by importlib
 
 
 def imports_of_xpent(file):
-    """The names within the package of all that a file imports from it."""
+    """The names, within the package, of everything that a file imports from it."""
     return [name.removeprefix("xpent.") for name in imports(file) if name.partition(".")[0] == "xpent"]
 
 
@@ -86,13 +86,13 @@ def docstring_nodes(tree):
 
 
 def is_library(node):
-    """Whether an expression is, by its name, a backend or the namespace of a library."""
+    """Whether the name of an expression is that of a backend or an array namespace."""
     name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
     return name in ("backend", "kernels", "blocks", "of_data", "of_array", "xp")
 
 
 def names_of_library(file, library):
-    """The full names of everything that a file uses of a library by dotted names."""
+    """The full names of the functions and modules of a library that a file uses by dotted names."""
     tree, full_names = ast.parse(file.read_text()), {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -110,7 +110,7 @@ def names_of_library(file, library):
     return {name for name in used if re.fullmatch(rf"{library}(\.\w+)+", name)}
 
 
-@pytest.mark.library("numpy", "torch", "jax", "jax-jit")  # what is not installed could not be imported
+@pytest.mark.library("numpy", "torch", "jax", "jax-jit")  # libraries that are not installed cannot be imported
 def test_importing_xpent_imports_no_array_library():
     code = "import sys, xpent; print(*sorted(name.partition('.')[0] for name in sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -147,7 +147,7 @@ def test_modules_above_the_backends_do_not_name_a_library(file):
 def test_modules_above_the_backends_do_not_test_which_library_is_used(file):
     for name in imports_of_xpent(file):
         if name.startswith("_backends."):
-            assert name in OPEN_TO_ALL, name
+            assert name in ALLOWED, name
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
             asks = node.func.id in ("isinstance", "issubclass", "type", "hasattr", "getattr", "str", "repr")
@@ -178,21 +178,23 @@ def test_private_interfaces_of_a_library_are_used_in_one_module(library):
     assert not found
 
 
-@pytest.mark.parametrize("kit", ["conformance", "bench"])
-def test_only_the_command_line_imports_the_extras(kit):
+@pytest.mark.parametrize("extra", ["conformance", "bench"])
+def test_only_the_command_line_imports_the_extras(extra):
     for file in FILES:
-        if kit not in file.parts and file.name != "__main__.py":
-            assert not any(name.startswith(f"xpent.{kit}") for name in imports(file)), file
+        if extra not in file.parts and file.name != "__main__.py":
+            assert not any(name.startswith(f"xpent.{extra}") for name in imports(file)), file
 
 
-KIT = [file for file in FILES if "conformance" in file.parts]
+CONFORMANCE = [file for file in FILES if "conformance" in file.parts]
 
 
-@pytest.mark.parametrize("file", [f for f in KIT if name_of(f) != "conformance.implementations.ours"], ids=name_of)
+@pytest.mark.parametrize(
+    "file", [f for f in CONFORMANCE if name_of(f) != "conformance.implementations.ours"], ids=name_of
+)
 def test_only_one_module_of_the_extras_imports_the_functions_of_xpent(file):
     for name in imports(file):
-        is_of_the_kit = name.startswith("xpent.conformance") or name == "xpent.__version__"
-        assert is_of_the_kit or name.partition(".")[0] != "xpent", name
+        is_of_the_suite = name.startswith("xpent.conformance") or name == "xpent.__version__"
+        assert is_of_the_suite or name.partition(".")[0] != "xpent", name
 
 
 def test_all_lists_exactly_the_public_functions():
@@ -211,7 +213,7 @@ def test_docstring_describes_every_parameter_and_its_examples_pass(function):
     run_examples(function)
 
 
-@pytest.mark.parametrize("function", OF_THE_KIT, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("function", OF_THE_SUITE, ids=lambda function: function.__name__)
 def test_docstring_of_the_suite_describes_every_parameter_and_its_examples_pass(function):
     text = inspect.getdoc(function)
     for section in ("Parameters", "Returns", "Raises", "Examples"):

@@ -1,4 +1,4 @@
-"""Invalid arguments are refused with a message that says what was given and what is allowed."""
+"""Invalid arguments raise errors that say what was given and what is allowed."""
 
 import types
 
@@ -70,7 +70,7 @@ def test_invalid_option_is_rejected(xp, options, error, message):
             function(xp.asarray(LOGITS), xp.asarray(LABELS), **theirs)
 
 
-@pytest.mark.only_for(lambda xp: xp.name != "dask")  # which has not computed the numbers
+@pytest.mark.only_for(lambda xp: xp.name != "dask")  # its arrays are not computed yet
 @pytest.mark.parametrize(("options", "message"), BAD_DATA, ids=lambda value: str(value)[:40])
 def test_option_arrays_with_values_out_of_range_are_rejected(xp, options, message):
     test_invalid_option_is_rejected(xp, options, ValueError, message)

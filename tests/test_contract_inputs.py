@@ -1,4 +1,4 @@
-"""Inputs of every layout, which are never written to; repeatability."""
+"""Memory layouts of the inputs, no modification of inputs, and repeatability."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ LAYOUTS = ["contiguous", "fortran", "every other", "backwards", "stride zero"]
 
 
 def lay_out(xp, values, layout):
-    """The same (N, C) numbers in another layout, if the library has it; the first row N times for stride zero."""
+    """The same (N, C) numbers in another layout if the library supports it; stride zero repeats the first row."""
     x, flip = xp.asarray(values), xp.module.flip
     if layout == "fortran":
         return xp.asarray(np.ascontiguousarray(values.T)).T
@@ -58,14 +58,14 @@ def test_arguments_are_not_modified(xp):
 
 @pytest.fixture(params=["float64", "float32", "float16"])
 def big(request):
-    """Logits and distributions with rows long enough that sums are pairwise and vectorised."""
+    """Logits and distributions with rows that are long enough for pairwise and vectorized sums."""
     rng = np.random.default_rng(3)
     x, q = rng.normal(scale=3, size=(12, 1003)), rng.dirichlet(np.ones(1003), size=12)
     return x.astype(request.param), q.astype(request.param)
 
 
 def by_row(x, targets, axis=-1, **options):
-    """All answers that have one row per row of NumPy logits."""
+    """All results with one row per row of NumPy logits."""
     yield from (function(x, axis=axis) for function in FUNCTIONS)
     options |= {"axis": axis, "reduction": "none", "label_smoothing": 0.1, "z_loss": 0.01}
     losses, pullback = xpent.vjp(xpent.cross_entropy, x, targets, **options)

@@ -1,4 +1,4 @@
-"""Fully masked rows, and rows of NaN whose cotangent is 0, on every library by xpent's own derivatives."""
+"""Derivatives of fully masked rows, and of rows with NaN whose cotangent is 0, by `xpent.vjp` and `xpent.jvp`."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,16 @@ FUNCTIONS = ["softmax", "log_softmax", "logsumexp"]
 
 
 def masked(xp, how):
-    """Rows whose first is fully masked, and the options that mask it."""
+    """Logits whose first row is fully masked, and the options that mask it."""
     if how == "-inf":
         return xp.asarray(ROWS), {}
     return xp.asarray(np.where(np.isinf(ROWS), NAN, ROWS)), {"where": xp.asarray(~np.isinf(ROWS))}
 
 
 def derivatives(function, x, g, v, **options):
-    """The cotangent and the tangent of a function of logits."""
-    pulled = xpent.vjp(function, x, **options)[1](g)[0]
-    return pulled, xpent.jvp(function, (x,), (v,), **options)[1]
+    """The vjp and the jvp of a function of logits."""
+    vjp = xpent.vjp(function, x, **options)[1](g)[0]
+    return vjp, xpent.jvp(function, (x,), (v,), **options)[1]
 
 
 @pytest.mark.parametrize("how", ["-inf", "where"])
@@ -94,8 +94,8 @@ def test_second_derivatives_of_a_fully_masked_row_are_zero(xp, kind, z_loss):
 
     def products(x, t, v):
         gradient = xpent.grad(xpent.cross_entropy)
-        pulled = xpent.vjp(gradient, x, t, z_loss=z_loss)[1](v)[0]
-        return pulled, xpent.jvp(gradient, (x, t), (v, None), z_loss=z_loss)[1]
+        vjp = xpent.vjp(gradient, x, t, z_loss=z_loss)[1](v)[0]
+        return vjp, xpent.jvp(gradient, (x, t), (v, None), z_loss=z_loss)[1]
 
     found = [xp.to_numpy(product) for product in xp.call(products, xp.asarray(ROWS), targets, v)]
     alone = xp.call(products, xp.asarray(OTHER), targets[1:, ...], v[1:, ...])
@@ -113,7 +113,7 @@ def test_a_softmax_jacobian_of_a_fully_masked_row_is_zero(xp):
 
 @pytest.fixture
 def of_nan(xp):
-    """A library whose derivatives of rows of NaN look at the cotangent; JAX transposes forward mode without it."""
+    """A library whose derivatives of rows with NaN depend on the cotangent, unlike in JAX, which transposes the jvp."""
     if xp.name in ("jax", "jax-jit"):
         pytest.skip("JAX multiplies NaN by cotangents of 0")
     return xp
@@ -126,7 +126,7 @@ def test_row_with_nan_has_derivatives_of_zero_if_and_only_if_its_cotangent_is_ze
     x = xp.asarray(np.concatenate([IS_NAN, OTHER]))
     for number in (0.0, 1.0):
         v = np.concatenate([np.full((n, 3), number), np.ones((2, 3))])
-        v[:n, :2] = 0.0  # one entry of a row is enough
+        v[:n, :2] = 0.0  # one nonzero entry of a row is enough
         g = number * np.ones(n + 2) if name == "logsumexp" else v
         found = xp.call(lambda *a: derivatives(function, *a), x, xp.asarray(g), xp.asarray(v))
         for derivative in map(xp.to_numpy, found):
@@ -143,13 +143,13 @@ TARGETS = {"indices": np.asarray([0, 1, 2, 0, 1]), "distributions": np.full((5, 
 def test_row_with_nan_has_gradient_zero_if_and_only_if_the_cotangent_of_its_loss_is_zero(xp, kind, more):
     n, primals = len(IS_NAN), (xp.asarray(np.concatenate([IS_NAN, OTHER])), xp.asarray(TARGETS[kind]))
 
-    def pulled(x, t, g):
+    def vjp(x, t, g):
         return xpent.vjp(xpent.cross_entropy, x, t, reduction="none", **more)[1](g)
 
     dtype = "float64" if xp.dtype_name == "float64" else "float32"
     for number in (0.0, 1.0):
         g = xp.asarray(np.concatenate([[number] * n, [1.0, 1.0]]), dtype)
-        for gradient in map(xp.to_numpy, xp.call(pulled, *primals, g)):
+        for gradient in map(xp.to_numpy, xp.call(vjp, *primals, g)):
             np.testing.assert_array_equal(gradient[:n], np.full_like(gradient[:n], NAN if number else 0.0))
             assert not np.any(np.isnan(gradient[n:]))
 
@@ -171,13 +171,13 @@ def test_second_derivatives_of_a_row_with_nan_are_zero_if_and_only_if_the_tangen
     def products(x, t, v):
         gradient = xpent.grad(xpent.cross_entropy)
         options = {"reduction": "sum", "z_loss": 0.5}
-        pulled = xpent.vjp(gradient, x, t, **options)[1](v)[0]
-        return pulled, xpent.jvp(gradient, (x, t), (v, None), **options)[1]
+        vjp = xpent.vjp(gradient, x, t, **options)[1](v)[0]
+        return vjp, xpent.jvp(gradient, (x, t), (v, None), **options)[1]
 
     for number in (0.0, 1.0):
         v = xp.asarray(np.concatenate([[[0.0, 0.0, number]] * n, np.ones((2, 3))]))
         for product in map(xp.to_numpy, xp.call(products, x, t, v)):
-            # A masked class keeps the derivative 0.
+            # The derivative of a masked class remains 0.
             is_nan = np.isnan(product[:n])
             assert np.all(is_nan[:2, 2] == (number != 0.0))
             assert np.any(is_nan) == (number != 0.0)
@@ -188,11 +188,11 @@ def test_gradient_of_masked_classes_is_zero_with_an_infinite_cotangent(xp):
     x, primals = OTHER, (xp.asarray(OTHER), xp.asarray(np.asarray([0, 2])))
     dtype = "float64" if xp.dtype_name == "float64" else "float32"
 
-    def pulled(x, t, g):
+    def vjp(x, t, g):
         return xpent.vjp(xpent.cross_entropy, x, t, reduction="none")[1](g)[0]
 
     for number in (INF, NAN):
-        found = xp.to_numpy(xp.call(pulled, *primals, xp.asarray(np.asarray([number, 1.0]), dtype)))
+        found = xp.to_numpy(xp.call(vjp, *primals, xp.asarray(np.asarray([number, 1.0]), dtype)))
         assert found[0, 1] == 0.0
         assert not np.any(np.isfinite(found[0, x[0] > -INF]))
         assert np.all(np.isfinite(found[1]))

@@ -1,4 +1,4 @@
-"""Masked classes, non-finite rows, ignored rows, and batches without rows."""
+"""Masked classes, non-finite rows, ignored rows and empty batches."""
 
 import numpy as np
 import pytest
@@ -10,32 +10,32 @@ from xpent.conformance import oracle
 pytestmark = pytest.mark.unoptimized
 LOGITS = np.asarray([[1.0, 3, 5, 7], [1, -9, 4, 8], [0.5, 0.25, -2, 1]])
 LABELS = np.asarray([3, 1, 0])
-IS_IN = np.asarray([[True, False, True, True], [False, True, True, True], [True, True, False, False]])
-MASKED = np.where(IS_IN, LOGITS, -np.inf)
+IS_UNMASKED = np.asarray([[True, False, True, True], [False, True, True, True], [True, True, False, False]])
+MASKED = np.where(IS_UNMASKED, LOGITS, -np.inf)
 INF, NAN = np.inf, np.nan
-BROKEN = [[1, NAN, 2, 3], [1, INF, 2, 3], [NAN, INF, 1, 2], [NAN, -INF, 1, 2]]
+NON_FINITE = [[1, NAN, 2, 3], [1, INF, 2, 3], [NAN, INF, 1, 2], [NAN, -INF, 1, 2]]
 
 
 @pytest.mark.parametrize("how", ["-inf", "where", "where over nan"])
 def test_masked_class_has_probability_zero_and_does_not_contribute(xp, how):
-    x = {"-inf": MASKED, "where": LOGITS, "where over nan": np.where(IS_IN, LOGITS, NAN)}[how]
-    options = {} if how == "-inf" else {"where": xp.asarray(IS_IN)}
-    units, g = 4 + spread(MASKED), np.where(IS_IN, 2.0, 3.0)
-    p, finite = oracle.softmax(MASKED), np.where(IS_IN, LOGITS, -1e4)
-    total = np.sum(p * np.where(IS_IN, 2, 0), axis=-1, keepdims=True)
+    x = {"-inf": MASKED, "where": LOGITS, "where over nan": np.where(IS_UNMASKED, LOGITS, NAN)}[how]
+    options = {} if how == "-inf" else {"where": xp.asarray(IS_UNMASKED)}
+    units, g = 4 + spread(MASKED), np.where(IS_UNMASKED, 2.0, 3.0)
+    p, finite = oracle.softmax(MASKED), np.where(IS_UNMASKED, LOGITS, -1e4)
+    total = np.sum(p * np.where(IS_UNMASKED, 2, 0), axis=-1, keepdims=True)
     for name, derivative in (
         ("softmax", p * (2 - total)),
-        ("log_softmax", IS_IN * 2 - p * 2 * np.sum(IS_IN, 1)[:, None]),
+        ("log_softmax", IS_UNMASKED * 2 - p * 2 * np.sum(IS_UNMASKED, 1)[:, None]),
     ):
 
         def run(x, g, name=name, **options):
             value, pullback = xpent.vjp(getattr(xpent, name), x, **options)
             return value, *pullback(g), xpent.jvp(getattr(xpent, name), (x,), (g,), **options)[1]
 
-        value, pulled, pushed = xp.call(run, xp.asarray(x), xp.asarray(g), **options)
+        value, vjp, jvp = xp.call(run, xp.asarray(x), xp.asarray(g), **options)
         assert_within(xp, value, getattr(oracle, name)(MASKED), units)
-        assert_within(xp, pulled, derivative, 2 * units, 2 * p * 2 + 8 * IS_IN)
-        np.testing.assert_array_equal(xp.to_numpy(pushed)[~IS_IN], 0)
+        assert_within(xp, vjp, derivative, 2 * units, 2 * p * 2 + 8 * IS_UNMASKED)
+        np.testing.assert_array_equal(xp.to_numpy(jvp)[~IS_UNMASKED], 0)
     log_sum, (gradient,) = differentiate(xp, xpent.logsumexp, xp.asarray(x), **options)
     assert_within(xp, log_sum, oracle.logsumexp(MASKED)[:, 0], units[:, 0], 8 + abs(oracle.logsumexp(finite)[:, 0]))
     assert_within(xp, gradient, p, units)
@@ -45,8 +45,8 @@ def test_masked_class_has_probability_zero_and_does_not_contribute(xp, how):
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
 def test_smoothing_is_over_the_unmasked_classes(xp, smoothing, targets):
     options = {"label_smoothing": smoothing, "z_loss": 0.5}
-    assert_cross_entropy_is_exact(xp, np.where(IS_IN, LOGITS, NAN), targets, **options, where=IS_IN)
-    assert_cross_entropy_is_exact(xp, LOGITS, targets, **options, where=IS_IN[:1] | IS_IN[1:2])
+    assert_cross_entropy_is_exact(xp, np.where(IS_UNMASKED, LOGITS, NAN), targets, **options, where=IS_UNMASKED)
+    assert_cross_entropy_is_exact(xp, LOGITS, targets, **options, where=IS_UNMASKED[:1] | IS_UNMASKED[1:2])
     (x, t), _, (exact_x, exact_t), _ = prepare(xp, MASKED, targets)
     exact = oracle.CrossEntropy(exact_x, exact_t, **options)
     loss, (gradient, *_) = differentiate(xp, xpent.cross_entropy, x, t, **options)
@@ -72,8 +72,8 @@ def test_masked_target_has_loss_inf_and_gradient_minus_one(xp, targets):
 
 
 def test_non_finite_row_is_nan_and_other_rows_are_unaffected(xp):
-    n, units = len(BROKEN), 4 + 2 * spread(LOGITS)
-    x = xp.asarray(np.concatenate([BROKEN, LOGITS]))
+    n, units = len(NON_FINITE), 4 + 2 * spread(LOGITS)
+    x = xp.asarray(np.concatenate([NON_FINITE, LOGITS]))
     for name in ("softmax", "log_softmax", "logsumexp"):
         value, (gradient,) = differentiate(xp, getattr(xpent, name), x)
         expected = [NAN, INF, NAN, NAN] if name == "logsumexp" else np.full((n, 4), NAN)
@@ -95,7 +95,7 @@ def test_non_finite_row_is_nan_and_other_rows_are_unaffected(xp):
             assert_within(xp, gradient[n:, ...], exact.gradient, units, exact.gradient_scale)
 
 
-BAD_ROWS = [*BROKEN, [-INF] * 4, [1, 2, -INF, -INF]]  # the last with a masked target
+BAD_ROWS = [*NON_FINITE, [-INF] * 4, [1, 2, -INF, -INF]]  # the last row has a masked target
 SAMPLE_WEIGHT, CLASS_WEIGHT = np.asarray([0.0] * len(BAD_ROWS) + [1, 2, 0.5]), np.asarray([1.0, 2, 0, 0.5])
 DROPPED = {
     "ignored": (-1, {"ignore_index": -1}),
@@ -125,18 +125,18 @@ def test_inactive_row_does_not_contribute(xp, how):
     losses = xp.call(xpent.cross_entropy, *arrays, reduction="none", z_loss=0.5, **theirs)
     np.testing.assert_array_equal(xp.to_numpy(losses)[:n], 0)
 
-    def push(x, t, v, **options):
+    def jvp(x, t, v, **options):
         return xpent.jvp(xpent.value_and_grad(xpent.cross_entropy), (x, t), (v, None), **options)[1]
 
     tangent = xp.asarray(np.where(np.isfinite(x) & np.isfinite(np.max(x, axis=-1, keepdims=True)), 1.0, NAN))
-    change, product = xp.call(push, *arrays, tangent, z_loss=0.5, **theirs)
+    change, product = xp.call(jvp, *arrays, tangent, z_loss=0.5, **theirs)
     assert_within(xp, change, np.sum(exact.gradient), 2 * np.max(units), np.sum(exact.gradient_scale))
     np.testing.assert_array_equal(xp.to_numpy(product)[:n], 0)
     assert np.all(np.isfinite(xp.to_numpy(product)))
 
 
 def test_ignored_row_does_not_contribute_with_smoothing_and_where(xp):
-    x, labels = xp.asarray(np.concatenate([BROKEN[:1], LOGITS])), xp.asarray(np.concatenate([[-1], LABELS]))
+    x, labels = xp.asarray(np.concatenate([NON_FINITE[:1], LOGITS])), xp.asarray(np.concatenate([[-1], LABELS]))
     options = {"ignore_index": -1, "label_smoothing": 0.25, "where": xp.asarray(np.asarray([True, True, False, True]))}
     loss, (gradient,) = differentiate(xp, xpent.cross_entropy, x, labels, **options)
     exact = oracle.CrossEntropy(LOGITS, LABELS, label_smoothing=0.25, where=np.asarray([True, True, False, True]))
@@ -184,9 +184,9 @@ def test_non_finite_target_with_weight_zero_does_not_contribute(xp):
     np.testing.assert_array_equal(xp.to_numpy(gradient)[1], 0)
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_non_finite_row_with_one_class_is_nan(xp, broken):
-    x, label, one = xp.asarray([[broken]]), xp.asarray(np.asarray([0])), xp.asarray([[1.0]])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_non_finite_row_with_one_class_is_nan(xp, number):
+    x, label, one = xp.asarray([[number]]), xp.asarray(np.asarray([0])), xp.asarray([[1.0]])
     assert np.isnan(xp.to_numpy(xp.call(xpent.softmax, x))).all()
     assert np.isnan(xp.to_numpy(xp.call(xpent.log_softmax, x))).all()
     for targets in (label, one):

@@ -98,7 +98,7 @@ def test_indices_and_one_hot_targets_agree(xp, smoothing):
         xp.call(xpent.value_and_grad(xpent.cross_entropy), xp.asarray(LOGITS), xp.asarray(targets), **options)
         for targets in (LABELS, ONE_HOT, ONE_HOT.astype(bool))
     ]
-    units = 2 * (4 + 2 * spread(LOGITS).max())  # another entry is taken out of the sum
+    units = 2 * (4 + 2 * spread(LOGITS).max())  # the omitted term of the sum is a different one
     for answer in answers[1:]:
         for found, expected in zip(answer, answers[0], strict=True):
             expected = xp.to_numpy(expected).astype(np.float64)

@@ -1,4 +1,4 @@
-"""vjp, jvp, grad and value_and_grad: what they take, what they return and what they refuse."""
+"""vjp, jvp, grad and value_and_grad: arguments, results and errors."""
 
 import copy
 import pickle
@@ -22,7 +22,7 @@ def test_value_and_grad_agrees_with_value_and_gradient(xp):
         value, gradient = xp.call(xpent.value_and_grad(xpent.cross_entropy), x, t, **options)
         plain = xp.call(xpent.cross_entropy, x, t, **options)
         alone = xp.call(xpent.grad(xpent.cross_entropy), x, t, **options)
-        u = 4 * xp.u  # a compiler may fuse either in its own way
+        u = 4 * xp.u  # a compiler may fuse the two computations differently
         np.testing.assert_allclose(xp.to_numpy(value), xp.to_numpy(plain), rtol=u if xp.is_traced else 0)
         np.testing.assert_allclose(xp.to_numpy(gradient), xp.to_numpy(alone), rtol=u if xp.is_traced else 0, atol=u)
 

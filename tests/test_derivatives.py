@@ -1,4 +1,4 @@
-"""vjp, jvp, grad and value_and_grad: first and second derivatives against exact ones."""
+"""vjp, jvp, grad and value_and_grad: first and second derivatives compared with exact ones."""
 
 import numpy as np
 import pytest
@@ -22,9 +22,12 @@ OPTIONS = {
 STEP = oracle.exact(np.asarray(2.0**-130))
 
 
-def along(function, *moved):
-    """The derivative of a function of the oracle along directions, by central differences in 120 digits."""
-    sides = [function(*[oracle.exact(x) + sign * STEP * oracle.exact(v) for x, v in moved]) for sign in (1, -1)]
+def along(function, *primals_and_tangents):
+    """The derivative of a function of the oracle along tangents, by central differences with 120 digits."""
+    sides = [
+        function(*[oracle.exact(x) + sign * STEP * oracle.exact(v) for x, v in primals_and_tangents])
+        for sign in (1, -1)
+    ]
     return (sides[0] - sides[1]) / (2 * STEP)
 
 
@@ -42,17 +45,17 @@ def test_first_derivatives_are_exact(xp, name):
     def run(x, v, g):
         return xpent.vjp(function, x)[1](g)[0], xpent.jvp(function, (x,), (v,))[1]
 
-    pulled, pushed = xp.call(run, x, v, g)
+    vjp, jvp = xp.call(run, x, v, g)
     columns = [total(exact_g * along(exact, (exact_x, column))) for column in np.eye(5)[:, None, :] * np.ones((3, 1))]
     p, units = oracle.softmax(exact_x), 2 * (4 + spread(exact_x))
     size, size_g, weight = abs(exact_v), abs(exact_g), p if name == "softmax" else 1
     pull_terms = size_g * p if name == "logsumexp" else weight * size_g + p * total(weight * size_g)
     push_terms = total(p * size) if name == "logsumexp" else weight * (size + total(p * size))
-    assert_within(xp, pulled, np.concatenate(columns, axis=-1), units, pull_terms)
+    assert_within(xp, vjp, np.concatenate(columns, axis=-1), units, pull_terms)
     tangent = along(exact, (exact_x, exact_v))
     if name == "logsumexp":
         tangent, push_terms, units = tangent[:, 0], push_terms[:, 0], units[:, 0]
-    assert_within(xp, pushed, tangent, units, push_terms)
+    assert_within(xp, jvp, tangent, units, push_terms)
 
 
 @pytest.mark.parametrize(
@@ -65,20 +68,20 @@ def test_derivatives_of_cross_entropy_are_exact_to_second_order(xp, kind, reduct
     function = xpent.value_and_grad(xpent.cross_entropy, argnums)
 
     def run(x, t, u, d, **options):
-        moved = (u, None) if is_index else (u, d)
-        _, tangents = xpent.jvp(function, (x, t), moved, **options)
+        directions = (u, None) if is_index else (u, d)
+        _, tangents = xpent.jvp(function, (x, t), directions, **options)
         gradient, pullback = xpent.vjp(xpent.grad(xpent.cross_entropy, argnums), x, t, **options)
-        return tangents, pullback(moved[: len(gradient)])
+        return tangents, pullback(directions[: len(gradient)])
 
-    (change, pushed), pulled = xp.call(run, *arrays, **options)
+    (change, jvp), vjp = xp.call(run, *arrays, **options)
 
     def answer(x, *targets):
         return oracle.CrossEntropy(x, *(targets or (t,)), **exact_options)
 
-    moves = ((x, u),) if is_index else ((x, u), (t, d))
-    exact_change = along(lambda *arrays: answer(*arrays).loss, *moves)
-    of_logits = along(lambda *arrays: answer(*arrays).gradient, *moves)
-    of_targets = along(lambda *arrays: answer(*arrays).gradient_of_targets, *moves)
+    pairs = ((x, u),) if is_index else ((x, u), (t, d))
+    exact_change = along(lambda *arrays: answer(*arrays).loss, *pairs)
+    of_logits = along(lambda *arrays: answer(*arrays).gradient, *pairs)
+    of_targets = along(lambda *arrays: answer(*arrays).gradient_of_targets, *pairs)
 
     here, p = answer(x), oracle.softmax(x)
     w, s = exact_options["class_weight"], exact_options["sample_weight"][:, None]
@@ -94,7 +97,7 @@ def test_derivatives_of_cross_entropy_are_exact_to_second_order(xp, kind, reduct
     target_terms = s * w * spread_u + growth * of_targets_scale + quotient * size_of_change
     units = 2 * (4 + 2 * spread(x))
     assert_within(xp, change, exact_change, np.max(units), size_of_change)
-    for products in (pushed, pulled):
+    for products in (jvp, vjp):
         assert_within(xp, products[0], of_logits, units, terms)
         if not is_index:
             assert_within(xp, products[1], of_targets, units, target_terms)
@@ -134,9 +137,9 @@ def test_gradient_of_logsumexp_is_softmax_and_its_hessian_the_jacobian_of_softma
 
 def test_cotangent_of_each_row_scales_its_gradient(xp):
     x, t, g = xp.asarray(X), xp.asarray(LABELS), xp.asarray([1.0, 0, -2])
-    pulled = xp.call(lambda x, t, g: xpent.vjp(xpent.cross_entropy, x, t, reduction="none")[1](g)[0], x, t, g)
+    vjp = xp.call(lambda x, t, g: xpent.vjp(xpent.cross_entropy, x, t, reduction="none")[1](g)[0], x, t, g)
     exact = oracle.CrossEntropy(X, LABELS, reduction="none").gradient * np.asarray([[1], [0], [-2]])
-    assert_within(xp, pulled, exact, 4 + 2 * spread(X))
+    assert_within(xp, vjp, exact, 4 + 2 * spread(X))
 
 
 def test_derivatives_use_the_options(xp):
@@ -151,12 +154,12 @@ MASKED_POLICIES = np.asarray([[0.3, -np.inf, 1.2, -0.7], [2.0, 0.25, -np.inf, -n
 
 
 def entropies(x):
-    """The entropy of every row, as the cross-entropy of its softmax under itself."""
+    """The entropy of every row, as the cross-entropy of its softmax relative to itself."""
     return xpent.cross_entropy(x, xpent.softmax(x), reduction="none")
 
 
 def of_entropies_in_reverse_mode(xp, x):
-    """The gradient of the sum of the entropies, by the library's own reverse mode where it has one."""
+    """The gradient of the sum of the entropies, by the reverse mode of the library if it has one."""
     if xp.name == "torch":
         x = x.clone().requires_grad_()
         return xp.module.autograd.grad(entropies(x).sum(), x)[0]
@@ -170,7 +173,7 @@ def of_entropies_in_reverse_mode(xp, x):
 
 
 def of_entropies_in_forward_mode(xp, x):
-    """The same by forward mode, a direction at a time."""
+    """The same gradient by forward mode, one direction at a time."""
     if xp.name == "torch":
         return xp.module.func.jacfwd(lambda x: entropies(x).sum())(x)
     if xp.name in ("jax", "jax-jit"):

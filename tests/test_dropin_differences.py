@@ -1,4 +1,4 @@
-"""The tables of docs/drop-ins.md: what the originals return, what xpent returns, and the exact values."""
+"""The tables of docs/drop-ins.md: results of the original functions and of xpent, and exact values."""
 
 import importlib
 import re
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 PAGE = (Path(__file__).parent.parent / "docs" / "drop-ins.md").read_text()
-MODULES = {  # the modules that hold the original functions; the first that has a name
+MODULES = {  # modules with the original functions; the first with a name takes precedence
     "torch": ("torch.nn.functional", "torch"),
     "jax": ("jax.nn",),
     "optax": ("optax.losses",),
@@ -28,7 +28,7 @@ CASES = [
 
 
 def names_of_library(library):
-    """The names that expressions use besides the functions."""
+    """The names, in addition to the functions, that expressions use."""
     names = {"np": np, "inf": np.inf, "nan": np.nan}
     if library == "torch":
         torch = importlib.import_module("torch")
@@ -46,7 +46,7 @@ def names_of_library(library):
 
 
 def functions(modules, library):
-    """The functions that xpent has for a library, as modules define them."""
+    """The functions of the drop-in for a library, as defined by the given modules."""
     names = importlib.import_module(f"xpent.{library}").__all__
     return {
         n: getattr(m, n) for m in reversed([*map(importlib.import_module, modules)]) for n in names if hasattr(m, n)
@@ -54,7 +54,7 @@ def functions(modules, library):
 
 
 def shown(value):
-    """Numbers as the page shows them."""
+    """Format numbers as in the tables."""
     parts = value if isinstance(value, tuple) else (value,)
     numbers = [float(number) for part in parts for number in np.ravel(np.asarray(part, dtype=np.float64))]
     return ", ".join([f"{number + 0.0:.4g}" for number in numbers])

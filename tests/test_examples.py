@@ -1,4 +1,4 @@
-"""The examples compute what they say they do, and run."""
+"""The examples run, and their gradients are correct."""
 
 import functools
 import importlib.util
@@ -31,7 +31,7 @@ def example(name):
 
 
 def arrays_of_lstm():
-    """Random parameters, x, labels, h, c, and how the last h and c count in what is differentiated."""
+    """Random parameters, x, labels, h and c, and cotangents of the last h and c."""
     rng = np.random.default_rng(0)
     shapes = {
         "Wx": (4 * HIDDEN, INPUTS), "Wh": (4 * HIDDEN, HIDDEN), "b": (4 * HIDDEN,),
@@ -43,7 +43,7 @@ def arrays_of_lstm():
 
 
 def by_hand(parameters, x, labels, h, c, dh, dc):
-    """The cross-entropy, and the gradients of it plus <dh, last h> + <dc, last c>."""
+    """The cross-entropy, and the gradients of its sum with <dh, last h> + <dc, last c>."""
     lstm = example("lstm")
     logits, _, _, saved = lstm.forward(parameters, x, h, c)
     loss, dlogits = lstm.xpent.value_and_grad(lstm.xpent.cross_entropy)(logits, labels)
@@ -53,7 +53,7 @@ def by_hand(parameters, x, labels, h, c, dh, dc):
 
 @functools.cache
 def by_torch():
-    """The same from torch.nn.LSTM, an output layer and torch's own cross-entropy, differentiated by torch."""
+    """The same with torch.nn.LSTM, an output layer and PyTorch's cross-entropy, differentiated by PyTorch."""
     torch = pytest.importorskip("torch")
     parameters, x, labels, h, c, dh, dc = arrays_of_lstm()
     parameters = {name: torch.nn.Parameter(torch.tensor(array)) for name, array in parameters.items()}
@@ -66,13 +66,13 @@ def by_torch():
     outputs, (last_h, last_c) = lstm(x, (h[None], c[None]))
     loss = torch.nn.functional.cross_entropy(output(outputs).mT, torch.tensor(labels))
     (loss + (torch.tensor(dh) * last_h).sum() + (torch.tensor(dc) * last_c).sum()).backward()
-    moved = {**parameters, "x": x, "h": h, "c": c}
-    return loss.item(), {name: tensor.grad.numpy() for name, tensor in moved.items()}
+    inputs = {**parameters, "x": x, "h": h, "c": c}
+    return loss.item(), {name: tensor.grad.numpy() for name, tensor in inputs.items()}
 
 
 @functools.cache
 def by_jax():
-    """The same from the equations as the literature has them, row by row in a scan, differentiated by JAX."""
+    """The same with the equations of the literature, in a scan over each row, differentiated by JAX."""
     jax = pytest.importorskip("jax")
     jnp = jax.numpy
     parameters, x, labels, h, c, dh, dc = arrays_of_lstm()
@@ -88,30 +88,30 @@ def by_jax():
         (h, c), log_p = jax.lax.scan(functools.partial(cell, p), (p["h"], p["c"]), p["x"])
         return -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean(), dh @ h + dc @ c
 
-    def loss(moved):
-        rows = {name: 0 if name in ("x", "h", "c") else None for name in moved}
-        losses, of_state = jax.vmap(loss_of_row, in_axes=(rows, 0, 0, 0))(moved, labels, dh, dc)
+    def loss(inputs):
+        rows = {name: 0 if name in ("x", "h", "c") else None for name in inputs}
+        losses, of_state = jax.vmap(loss_of_row, in_axes=(rows, 0, 0, 0))(inputs, labels, dh, dc)
         return losses.mean() + of_state.sum(), losses.mean()
 
     with jax.enable_x64(True):
-        moved = {name: jnp.asarray(array) for name, array in {**parameters, "x": x, "h": h, "c": c}.items()}
+        inputs = {name: jnp.asarray(array) for name, array in {**parameters, "x": x, "h": h, "c": c}.items()}
         labels, dh, dc = map(jnp.asarray, (labels, dh, dc))
-        gradients, value = jax.jit(jax.grad(loss, has_aux=True))(moved)
+        gradients, value = jax.jit(jax.grad(loss, has_aux=True))(inputs)
         return float(value), {name: np.asarray(array) for name, array in gradients.items()}
 
 
 def by_differences():
-    """The same from central differences of the forward pass on NumPy, good to two thirds of the digits."""
+    """The same by central differences of the forward pass on NumPy, accurate to two thirds of the digits."""
     parameters, x, labels, h, c, dh, dc = arrays_of_lstm()
-    moved, step, gradients = {**parameters, "x": x, "h": h, "c": c}, 2.0**-17, {}
+    inputs, step, gradients = {**parameters, "x": x, "h": h, "c": c}, 2.0**-17, {}
 
     def loss():
         lstm = example("lstm")
-        logits, last_h, last_c, _ = lstm.forward(moved, moved["x"], moved["h"], moved["c"])
+        logits, last_h, last_c, _ = lstm.forward(inputs, inputs["x"], inputs["h"], inputs["c"])
         value = lstm.xpent.cross_entropy(logits, labels)
         return float(value), float(value + np.sum(dh * last_h) + np.sum(dc * last_c))
 
-    for name, array in moved.items():
+    for name, array in inputs.items():
         gradients[name] = np.empty_like(array)
         for index in np.ndindex(array.shape):
             before = array[index]
@@ -124,7 +124,7 @@ def by_differences():
 
 
 @in_float64
-# Measured: 19 u. The differences are off by step^2 = 2^19 u times third derivatives.
+# Measured: 19 u. The differences have an error of step^2 = 2^19 u times third derivatives.
 @pytest.mark.parametrize(
     ("oracle", "units"), [(by_torch, 64), (by_jax, 64), (by_differences, 2.0**25)], ids=["torch", "jax", "differences"]
 )
@@ -143,7 +143,7 @@ def test_gradients_through_time_agree_with_the_reference(oracle, units, xp):
 @in_float64
 def test_loss_of_the_lstm_decreases(xp):
     lstm = example("lstm")
-    ids = np.asarray([0, 1, 2, 1, 3] * 20)  # what follows a 1 depends on what came before
+    ids = np.asarray([0, 1, 2, 1, 3] * 20)  # the number after a 1 depends on the one before it
     parameters, means, squares, *states = lstm.start(np.random.default_rng(0), 4, 8, 4, 2)
     parameters, means, squares = [
         {name: xp.asarray(array) for name, array in part.items()} for part in (parameters, means, squares)
@@ -172,5 +172,5 @@ def test_digits_example_reaches_the_documented_accuracy(library, capsys):
     pytest.importorskip("sklearn")
     ((loss, share),) = example("digits").main(["--library", library])
     assert share >= 0.95
-    assert abs(loss - 0.100124) < 2e-6  # on every library
+    assert abs(loss - 0.100124) < 2e-6  # the same on every library
     assert capsys.readouterr().out.startswith(f"{library:6} loss {loss:.6f}, {share:.2%} of ")

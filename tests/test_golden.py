@@ -1,4 +1,4 @@
-"""The golden values of the articles this project started from."""
+"""Known values from published examples."""
 
 import numpy as np
 import pytest
@@ -25,11 +25,11 @@ GRADIENT = [
 
 
 DECIMALS = 0.5e-8  # half a unit of the last of eight decimals
-DIGITS = 0.5e-8 * 10.0 ** np.floor(np.log10(np.abs(GRADIENT)))  # of the last of nine digits
+DIGITS = 0.5e-8 * 10.0 ** np.floor(np.log10(np.abs(GRADIENT)))  # half a unit of the last of nine digits
 
 
 def assert_close(xp, actual, expected, given, u):
-    """Golden values are given to some digits; beside those, a few units of the dtype are granted."""
+    """Compare with known values, which are rounded; a few units of the dtype are also allowed."""
     error = np.abs(xp.to_numpy(actual) - expected)
     assert np.all(error <= given + (4 + 2 * 17) * u * np.abs(expected)), xp.to_numpy(actual)
 
@@ -63,7 +63,7 @@ def test_cross_entropy_of_log_probabilities_is_that_of_the_probabilities(xp):
     log_p = np.log(np.exp(LOGITS) / np.sum(np.exp(LOGITS), axis=-1, keepdims=True))
     targets = xp.asarray(np.asarray(ONE_HOT))
     losses, (gradient,) = differentiate(xp, xpent.cross_entropy, xp.asarray(log_p), targets, reduction="none")
-    rounding = 2 * xp.u * np.max(np.abs(log_p))  # of the logarithms into the dtype
+    rounding = 2 * xp.u * np.max(np.abs(log_p))  # of the logarithms to the dtype
     assert_close(xp, losses, LOSSES, DECIMALS + rounding, xp.u_computed)
     assert_close(xp, gradient, GRADIENT, DIGITS + rounding, xp.u)
 
@@ -79,7 +79,7 @@ def test_confident_row_is_accurate(xp):
     u, digits = (4 + 100) / (4 + 2 * 17) * xp.u_computed, 0.5e-16
     loss, (gradient,) = differentiate(xp, xpent.cross_entropy, x, t)
     assert_close(xp, loss, 2.0611536e-9, digits, u)
-    if xp.dtype_name == "float16":  # which holds nothing as small
+    if xp.dtype_name == "float16":  # it cannot represent such small numbers
         return
     assert_close(xp, gradient[:2], [-2.0611536e-9, 2.0611536e-9], digits, max(u, xp.u))
     tail = xp.to_numpy(gradient)[2]

@@ -1,4 +1,4 @@
-"""NumPy's conversion to float16 by integer arithmetic gives the bits that ``astype`` gives."""
+"""Conversion to float16 by integer arithmetic in the NumPy backend gives the same bits as ``astype``."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ VALUES = {
 
 
 def assert_same_bits(convert, x):
-    """The same bits, of a NaN the sign alone: conversion makes every NaN quiet and drops its payload."""
+    """Assert that bits are equal, but only the sign of NaN, because its payload is not preserved."""
     with NUMPY.errstate():
         found, expected = convert(x), x.astype(np.float16)
     assert found.dtype == np.float16
@@ -45,7 +45,7 @@ def test_bits_are_those_of_astype(name):
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.5, 6e-8, 65520.0, -np.inf, np.nan])
-def test_arrays_of_shape_empty_tuple_are_converted(value):
+def test_zero_dimensional_arrays_are_converted(value):
     x = np.asarray(value, np.float32)
     assert_same_bits(_to_half, x)
     if np.isnan(value):

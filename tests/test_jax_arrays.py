@@ -1,4 +1,4 @@
-"""JAX arrays in the company of NumPy's, under strict settings, spread over a mesh, and of sizes that are symbols."""
+"""JAX arrays together with NumPy arrays, with strict settings, on a mesh, and with symbolic sizes."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def assert_same(actual, expected, u=2.0**-53):
         np.testing.assert_allclose(np.asarray(a, float), np.asarray(e, float), rtol=256 * u, atol=256 * u)
 
 
-# NumPy beside JAX
+# NumPy arrays together with JAX arrays
 
 
 @pytest.mark.parametrize("of_jax", ["logits", "targets", *OPTIONS])
@@ -108,7 +108,7 @@ STRICT = {
 @pytest.mark.parametrize("function", STRICT.values(), ids=list(STRICT))
 def test_functions_work_if_rank_promotion_is_an_error(function):
     expected = function()
-    jax.clear_caches()  # what is compiled would not be checked again
+    jax.clear_caches()  # compiled functions are not checked again
     with jax.numpy_rank_promotion("raise"):
         assert_same(function(), expected)
 
@@ -167,7 +167,7 @@ def test_arrays_can_be_sharded_over_a_mesh_with_explicit_axes(function, layout):
         assert_same(function(placed), expected)
 
 
-# Sizes that are symbols
+# Symbolic sizes
 
 SYMBOLIC = {
     "softmax": (xpent.softmax, {"n, m": X}),

@@ -1,4 +1,4 @@
-"""`xpent.jax` beside `jax.nn`, exact values, and derivatives in both modes."""
+"""`xpent.jax` compared with `jax.nn` and exact values, and derivatives in both modes."""
 
 import doctest
 import inspect
@@ -52,7 +52,7 @@ def units(found, expected, u):
 
 
 def random_call(rng, name):
-    """Arrays in float64, and options, of a call whose answer is not ill-conditioned."""
+    """float64 arrays and options of a call whose result is well-conditioned."""
     axis = [-1, 0, 1, (0, 2), (2, 1), None, (), np.int64(1)][rng.integers(8)]
     options = {"axis": axis}
     arrays = {"x": rng.normal(size=SHAPE) * 3}
@@ -81,7 +81,7 @@ def test_values_and_gradients_of_random_calls_are_those_of_jax(name, dtype):
                 return found[0] if options.get("return_sign") else found
 
             value, pullback = jax.vjp(function, arrays)
-            # The derivative in JAX is NaN for sums of nothing, where ours is 0.
+            # The derivative of an empty sum is NaN in JAX, and 0 in xpent.
             cotangent = jnp.where(jnp.isfinite(value), jnp.cos(jnp.arange(value.size)).reshape(value.shape), 0.0)
             (gradients,) = pullback(cotangent.astype(value.dtype))
             return value, gradients

@@ -1,4 +1,4 @@
-"""Masked and fully masked rows under the transformations of JAX, beside exact derivatives."""
+"""Masked and fully masked rows in the transformations of JAX, compared with exact derivatives."""
 
 import functools
 
@@ -37,7 +37,7 @@ def test_first_and_second_derivatives_are_exact(name, how):
     @jax.jit
     def derivatives(x, options):
         of = functools.partial(function, **options)
-        # JAX multiplies the derivative of entr, infinite at 0, by a tangent of 0; only a cotangent reaches xpent.
+        # In forward mode JAX multiplies the derivative of entr, which is infinite at 0, by a tangent of 0.
         modes = [jax.jacrev] if name == "entr" else [jax.jacrev, jax.jacfwd]
         first = [mode(of)(x) for mode in modes]
         return first, [jax.hessian(of)(x), *[mode(mode(of))(x) for mode in modes]]

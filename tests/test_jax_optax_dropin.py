@@ -1,4 +1,4 @@
-"""`xpent.optax` beside `optax.losses`, and exact values where the two differ."""
+"""`xpent.optax` compared with `optax.losses`, and with exact values where the two differ."""
 
 import doctest
 import inspect
@@ -38,7 +38,7 @@ def test_docstrings_are_complete_and_their_examples_pass(name):
 
 
 def calls():
-    """Names of functions, arguments and options of calls to which optax returns accurate losses."""
+    """Names, arguments and options of calls for which optax returns accurate losses."""
     rng = np.random.default_rng(0)
     logits = jnp.asarray(rng.normal(size=(3, 4, 5)))
     shares = jnp.asarray(rng.dirichlet(np.ones(5), size=(3, 4)))
@@ -100,7 +100,7 @@ DTYPES = [("float64", 2.0**-53), ("float32", 2.0**-24), ("float16", 2.0**-11), (
 
 
 def random_call(rng, name, dtype):
-    """Logits, labels and options; no row is confident, so optax is accurate in float64."""
+    """Logits, labels and options without confident rows, so that optax is accurate in float64."""
     axis = (-1, 0, (0, 2), (2, 1), None)[rng.integers(5)]
     logits, where = rng.normal(size=(2, 3, 4)), rng.random((2, 3, 4)) < 0.7
     where[0, 0, :2] = where[:, 0, 0] = True

@@ -1,4 +1,4 @@
-"""What a training loop on JAX meets: jit, scan, vmap over labels, narrow dtypes, 32 bits, constants, the builtins."""
+"""Use in training loops on JAX: jit, scan, vmap over labels, half precision, 32-bit mode and constants."""
 
 import math
 
@@ -139,8 +139,10 @@ def test_gradient_of_a_masked_target_is_infinite_and_other_gradients_are_finite(
         (0.0, 0.0, 2.0): math.inf,
         (0.0, 0.0, -2.0): -math.inf,
     }
-    for moved, change in changes.items():
-        _, tangent = run(lambda q, v: jax.jvp(lambda q: xpent.cross_entropy(x, q), (q,), (v,)))(q, jnp.asarray(moved))
+    for direction, change in changes.items():
+        _, tangent = run(lambda q, v: jax.jvp(lambda q: xpent.cross_entropy(x, q), (q,), (v,)))(
+            q, jnp.asarray(direction)
+        )
         np.testing.assert_allclose(tangent, change, rtol=8 * 2.0**-53)
     still = run(jax.grad(lambda a: xpent.cross_entropy(x, q * jnp.where(jnp.isfinite(x), a, 1.0))))(1.0)
     assert jnp.isfinite(still)
@@ -149,14 +151,14 @@ def test_gradient_of_a_masked_target_is_infinite_and_other_gradients_are_finite(
 @pytest.mark.parametrize("case", FEW_CASES, ids=[case.id for case in FEW_CASES])
 def test_without_x64_everything_is_float32(case):
     with jax.enable_x64(False):
-        ours, theirs, moving = build(case, jnp, jnp.asarray)
+        ours, theirs, primals = build(case, jnp, jnp.asarray)
 
         def orders(function):
-            wanted = tuple(range(len(moving)))
-            return lambda *moving: [function(*moving), jax.jacrev(function, wanted)(*moving),
-                                    jax.jacfwd(jax.jacrev(function, wanted), wanted)(*moving)]  # fmt: skip
+            argnums = tuple(range(len(primals)))
+            return lambda *primals: [function(*primals), jax.jacrev(function, argnums)(*primals),
+                                    jax.jacfwd(jax.jacrev(function, argnums), argnums)(*primals)]  # fmt: skip
 
-        actual, expected = jax.jit(orders(ours))(*moving), jax.jit(orders(theirs))(*moving)
+        actual, expected = jax.jit(orders(ours))(*primals), jax.jit(orders(theirs))(*primals)
         assert {leaf.dtype for leaf in jax.tree.leaves(actual)} == {jnp.dtype("float32")}
         for order, (a, e) in enumerate(zip(actual, expected, strict=True)):
             assert_close(a, e, case, order=order, u=2.0**-24)
@@ -166,10 +168,10 @@ def test_without_x64_everything_is_float32(case):
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_logits_give_a_float32_loss_and_a_gradient_in_their_dtype(dtype, run):
     x, q, labels = jnp.asarray(X, dtype), jnp.asarray(Q, dtype), jnp.asarray(LABELS)
-    for moving, rest, wanted in (((x,), (labels,), (0,)), ((x, q), (), (0, 1))):
-        value, gradients = run(jax.value_and_grad(xpent.cross_entropy, wanted))(*moving, *rest)
-        wide = [array.astype(jnp.float32) for array in moving]
-        expected = run(jax.value_and_grad(xpent.cross_entropy, wanted))(*wide, *rest)
+    for primals, rest, argnums in (((x,), (labels,), (0,)), ((x, q), (), (0, 1))):
+        value, gradients = run(jax.value_and_grad(xpent.cross_entropy, argnums))(*primals, *rest)
+        wide = [array.astype(jnp.float32) for array in primals]
+        expected = run(jax.value_and_grad(xpent.cross_entropy, argnums))(*wide, *rest)
         assert (value.dtype, {gradient.dtype for gradient in gradients}) == (jnp.float32, {jnp.dtype(dtype)})
         assert_close(value, expected[0], case("", "cross_entropy", X), order=0, u=2.0**-24)
         assert_close(gradients, expected[1], case("", "cross_entropy", X), order=1, u=float(jnp.finfo(dtype).eps) / 2)
@@ -181,7 +183,7 @@ def test_half_precision_logits_give_a_float32_loss_and_a_gradient_in_their_dtype
 
 @run_modes
 def test_hand_written_backward_pass_is_used(run):
-    """Differentiating the forward pass gives p_t - 1 = 0 here."""
+    """Automatic differentiation of the forward pass would give p_t - 1 = 0 here."""
     x, truth = jnp.asarray([100.0, 80.0, 0.0], jnp.float32), 2.0611536181902037e-9
     for differentiate in (jax.value_and_grad, xpent.value_and_grad):
         value, gradient = run(differentiate(xpent.cross_entropy))(x, jnp.asarray(0))

@@ -1,4 +1,4 @@
-"""linear_cross_entropy: blocks change nothing, all logits never exist at once, and what is refused."""
+"""linear_cross_entropy: block sizes, memory and errors."""
 
 import math
 import tracemalloc
@@ -73,7 +73,7 @@ def test_result_does_not_depend_on_the_block_size(xp, block_size):
     x, w, b, t = (xp.asarray(array) for array in (FEATURES, WEIGHT, BIAS, LABELS))
     whole = gradients(x, w, t, b, block_size=7, **options)
     blocks = xp.call(gradients, x, w, t, b, block_size=block_size, **options)
-    # Products and sums of at most 7 terms, in another order.
+    # Products and sums of at most 7 terms, in a different order.
     for found, expected in zip((blocks[0], *blocks[1]), (whole[0], *whole[1]), strict=True):
         found, expected = xp.to_numpy(found), xp.to_numpy(expected)
         np.testing.assert_allclose(found, expected, rtol=0, atol=64 * xp.u * abs(expected).max())
@@ -91,7 +91,7 @@ def test_bias_is_the_last_primal():
 
 
 def test_the_gradient_of_the_weight_is_summed_in_float32(xp):
-    # Every row adds 1/2 to it; a sum in bfloat16 stops at 128, one in float16 at 1024.
+    # Every row adds 1/2; a sum in bfloat16 would stop at 128, and one in float16 at 1024.
     rows = 4096
     x, w, t = xp.asarray(np.ones((rows, 1))), xp.asarray(np.zeros((2, 1))), xp.asarray(np.zeros(rows, dtype=np.int64))
     gradient = xp.call(
@@ -101,7 +101,7 @@ def test_the_gradient_of_the_weight_is_summed_in_float32(xp):
 
 
 def peak_of(function):
-    function()  # starts threads
+    function()  # start the threads
     tracemalloc.start()
     try:
         function()
@@ -116,11 +116,11 @@ def test_value_and_gradients_do_not_store_all_logits(reduction):
     features, weight, labels = LARGE
     cotangent = np.ones(() if reduction == "mean" else labels.shape)
 
-    def pulled():
+    def vjp():
         options = {"reduction": reduction, "block_size": 64}
         return xpent.vjp(xpent.linear_cross_entropy, features, weight, labels, **options)[1](cotangent)
 
-    assert peak_of(pulled) < LOGITS_OF_LARGE / 8
+    assert peak_of(vjp) < LOGITS_OF_LARGE / 8
 
 
 @pytest.mark.library("jax")
@@ -161,23 +161,23 @@ def test_tangents_of_an_ignored_row_may_be_nan(xp, reduction):
 
 
 def test_no_array_of_the_size_of_the_logits_is_allocated(xp):
-    many = 2**20  # whose square fits no machine
+    many = 2**20  # its square exceeds the memory
     x, t = xp.asarray(np.zeros((many, 1))), xp.asarray(np.zeros(many, dtype=np.int64))
     call = xpent.linear_cross_entropy.bind(x, x, t, normalizer=2.0)
     assert call.primals[0] is x
 
 
 def test_small_gradients_in_half_precision_do_not_underflow_before_scaling(xp):
-    """Of mean losses over many rows: p_j / N does not exist in float16, and a loss is scaled up for that."""
+    """Gradients p_j / N of a mean over many rows underflow in float16, unless the loss is scaled first."""
     arrays = RNG.integers(-2, 3, (8, 4)) / 4, RNG.integers(1, 3, (512, 4)) / 2, RNG.integers(512, size=8)
     x, w, t = map(xp.asarray, arrays)
     scale, of_sum = 2.0**16, xpent.grad(xpent.linear_cross_entropy)(*arrays, reduction="sum")
-    allowed = 64 * xp.u * 2  # a row of G sums up to at most 2, of weights of at most 1
+    allowed = 64 * xp.u * 2  # the absolute sum of a row of G is at most 2, and weights are at most 1
     value, pullback = xpent.vjp(xpent.linear_cross_entropy, x, w, t, normalizer=scale)
     scaled = pullback(xp.asarray(np.asarray(scale), xp.dtype_of(value)))[0]
     np.testing.assert_allclose(xp.to_numpy(scaled), of_sum, rtol=0, atol=allowed)
     unscaled = xpent.grad(xpent.linear_cross_entropy)(x, w, t, normalizer=scale)
-    spacing = 2.0**-24 if xp.dtype_name == "float16" else 0.0  # of what float16 can return
+    spacing = 2.0**-24 if xp.dtype_name == "float16" else 0.0  # of subnormal numbers in float16
     np.testing.assert_allclose(xp.to_numpy(unscaled), of_sum / scale, rtol=0, atol=allowed / scale + spacing)
 
 
@@ -257,12 +257,12 @@ MANY_BLOCKS = pytest.param(700, marks=pytest.mark.only_for(lambda xp: xp.dtype_n
 @pytest.mark.parametrize("rows", [1, MANY_BLOCKS])
 def test_confident_rows_have_exact_losses_and_gradients(xp, rows):
     weight = np.zeros((3000, 1))
-    weight[1:] = -80.0  # the sum of the others is so small in float32 that it is computed again
+    weight[1:] = -80.0  # the sum of the other terms is so small in float32 that it is computed again
     arrays = [xp.asarray(array) for array in (np.ones((rows, 1)), weight, np.zeros(rows, dtype=int))]
     value, (gradient,) = xp.call(lambda *a: xpent.value_and_grad(xpent.linear_cross_entropy, (1,))(*a), *arrays)
     others = 2999 * math.exp(-80.0)
     np.testing.assert_allclose(xp.to_numpy(value), others, rtol=(4 + 2 * 80) * xp.u_computed, atol=0)
-    smallest = 2.0**-25 if xp.dtype_name == "float16" else 0.0  # half of what float16 can hold
+    smallest = 2.0**-25 if xp.dtype_name == "float16" else 0.0  # half of the smallest number in float16
     expected = np.full((3000, 1), math.exp(-80.0))
     expected[0] = -others
     rtol = (4 + 2 * 80) * xp.u_computed + 2 * xp.u + (rows - 1) * xp.u_computed

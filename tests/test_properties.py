@@ -1,4 +1,4 @@
-"""What holds for every input: Hypothesis looks for one where it does not."""
+"""Properties that hold for all inputs, tested with Hypothesis."""
 
 import functools
 
@@ -13,7 +13,7 @@ import xpent
 
 pytestmark = pytest.mark.unoptimized
 N, C = 16, 4
-logits = st_numpy.arrays(np.float64, (N, C), elements=st.integers(-20, 20))  # exact in every dtype, however shifted
+logits = st_numpy.arrays(np.float64, (N, C), elements=st.integers(-20, 20))  # exact in every dtype, also if shifted
 directions = st_numpy.arrays(np.float64, (2, N, C), elements=st.integers(-8, 8))
 labels = st_numpy.arrays(np.int64, N, elements=st.integers(0, C - 1))
 shifts = st.integers(-100, 100)
@@ -41,7 +41,7 @@ def theirs(xp, options):
 
 
 def tolerance(xp, x, size):
-    """Twice the bar for terms of some size, and their rounding into the dtype."""
+    """Twice the error bound for terms of some size, plus rounding to the dtype."""
     return (2 * (4 + 2 * np.max(spread(x))) * xp.u_computed + 2 * xp.u) * size
 
 
@@ -87,29 +87,31 @@ def test_permuting_the_classes_permutes_the_results(xp, x, t, order):
 
 @functools.cache
 def products(name):
-    """The products with the Jacobian of a function from both sides; one function for all examples is compiled once."""
+    """The vjp and jvp of a function, as one function that is compiled once for all examples."""
     function, targets, _ = FUNCTIONS[name]
-    moved = 1 + sum(target.dtype == float for target in targets)
+    count = 1 + sum(target.dtype == float for target in targets)
 
     def run(g, v, *primals, **options):
-        tangents = (*v, *[None] * (len(primals) - moved))
+        tangents = (*v, *[None] * (len(primals) - count))
         return xpent.vjp(function, *primals, **options)[1](g), xpent.jvp(function, primals, tangents, **options)[1]
 
-    return moved, run
+    return count, run
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @given(x=logits, uv=directions)
 def test_pullback_is_the_transpose_of_the_pushforward(xp, name, x, uv):
-    (function, targets, options), (moved, run) = FUNCTIONS[name], products(name)
+    (function, targets, options), (count, run) = FUNCTIONS[name], products(name)
     primals = tuple(xp.asarray(array) for array in (x, *targets))
-    v = tuple(xp.asarray(direction) for direction in uv[:moved])
+    v = tuple(xp.asarray(direction) for direction in uv[:count])
     value = xp.to_numpy(function(*primals, **theirs(xp, options)))
     g = xp.asarray(np.resize(uv[1] + 1.0, value.shape))
     pulled, pushed = xp.call(run, g, v, *primals, **theirs(xp, options))
     left = np.sum(xp.to_numpy(pushed) * xp.to_numpy(g))
     right = sum(np.sum(xp.to_numpy(a) * xp.to_numpy(b)) for a, b in zip(pulled, v, strict=True))
-    entries = 50 * 4  # the largest derivative: 2 lse + surprise, of targets, or a class weight over a row weight
+    entries = (
+        50 * 4
+    )  # bounds the derivatives with respect to targets: 2 lse - log p, or a class weight over a row weight
     size = entries * np.sum(np.abs(xp.to_numpy(g))) * sum(np.sum(np.abs(xp.to_numpy(a))) for a in v)
     np.testing.assert_allclose(left, right, rtol=0, atol=tolerance(xp, x, size))
 

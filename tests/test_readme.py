@@ -1,4 +1,4 @@
-"""The code in README.md and docs does what the text says."""
+"""The code in README.md and docs prints the given output."""
 
 import doctest
 import re
@@ -17,7 +17,7 @@ LIBRARY_MARKS = {
 
 
 def sessions():
-    """The code of each page, divided where it imports a library; that is a name in the code that follows it."""
+    """The code of each page, split at imports of a library, whose name the following code uses."""
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         code = "".join(re.findall(r"```python\n(>>> .*?)```", page.read_text(), flags=re.DOTALL))
         for part in re.split(r"(?m)^(?=>>> import (?:numpy|torch|jax)\b(?!\.))", code)[1:]:

@@ -1,4 +1,4 @@
-"""Blocks of rows: the same results for any block size and number of threads, in little memory."""
+"""Blocks of rows: results do not depend on the block size and the number of threads; memory is limited."""
 
 import math
 import multiprocessing
@@ -22,13 +22,13 @@ MIB = 2**20
 
 @pytest.fixture
 def set_block(monkeypatch):
-    """A function that sets how many entries a block has, for NumPy and, if it is imported, for PyTorch."""
+    """A function that sets the number of entries in a block, for NumPy and, if it is imported, PyTorch."""
 
     def set_entries(entries):
         monkeypatch.setattr(numpy_backend, "BLOCK", entries)
         if "torch" in sys.modules:
             monkeypatch.setattr("xpent._backends.torch.BLOCK", entries)
-            monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # a block has BLOCK entries for each thread
+            monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # the block size is BLOCK entries per thread
 
     return set_entries
 
@@ -43,7 +43,7 @@ SHAPES_AND_BLOCKS = [
     (shape, block)
     for shape in ((23, 7), (3, 5, 7), (2, 1, 3, 7), (0, 7), (7,), (5, 1000))
     for block in (7, 64, 1000)
-    if shape[-1] <= block  # else it is computed in parts, whose sums are added in another order
+    if shape[-1] <= block  # longer rows are summed in parts, in a different order
 ]
 
 
@@ -98,8 +98,8 @@ def test_row_longer_than_a_block_gives_the_same_result_as_without_parts(xp, monk
     in_parts = results(x, labels, 0.0), of_distribution(x, q)
     assert set(counts) == {13}
     for i, (found, expected) in enumerate(zip((*in_parts[0], *in_parts[1]), whole, strict=True)):
-        # Sums of 100 terms, in another order; what is returned may be rounded to half precision. The gradient of a
-        # distribution has terms of both signs, of which none is above 16.
+        # Sums of 100 terms, in a different order; results may be rounded to half precision. With distributions, the
+        # gradient has terms of both signs, none of which exceeds 16.
         rtol, is_difference = 100 * xp.u_computed + 2 * xp.u, i == len(in_parts[0]) + 1
         atol = 16 * rtol if is_difference else 0.0
         np.testing.assert_allclose(xp.to_numpy(found), expected, rtol=rtol, atol=atol)
@@ -162,7 +162,7 @@ def test_an_error_in_one_block_is_raised(monkeypatch):
 
 
 @pytest.mark.library("numpy")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is not available")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_threads_survive_a_fork(monkeypatch, set_block):
@@ -181,7 +181,7 @@ def test_threads_survive_a_fork(monkeypatch, set_block):
 
 @pytest.mark.library("numpy")
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_errstate_of_numpy_is_restored(monkeypatch, set_block, threads):
+def test_error_and_buffer_settings_of_numpy_are_unchanged(monkeypatch, set_block, threads):
     monkeypatch.setenv("XPENT_NUM_THREADS", threads)
     set_block(16)
     before = np.getbufsize(), np.geterr()
@@ -192,7 +192,7 @@ def test_errstate_of_numpy_is_restored(monkeypatch, set_block, threads):
 
 @pytest.mark.library("numpy")
 def test_no_thread_is_started_for_a_single_block(monkeypatch):
-    monkeypatch.setattr(numpy_backend, "_threads", None)  # calling it fails
+    monkeypatch.setattr(numpy_backend, "_threads", None)  # a call would fail
     xpent.softmax(np.zeros((8, 4)))
 
 
@@ -211,7 +211,7 @@ def test_memory_is_limited_to_results_and_a_few_blocks(monkeypatch, set_block):
     monkeypatch.setenv("XPENT_NUM_THREADS", "2")
     set_block(2**16)
     x, labels = RNG.standard_normal((4096, 1000)), RNG.integers(1000, size=4096)
-    blocks = 2 * 6 * 8 * 2**16 + MIB  # threads, arrays of a block that live at a time, bytes
+    blocks = 2 * 6 * 8 * 2**16 + MIB  # threads, simultaneous arrays of a block, bytes per block
     assert x.nbytes > 4 * blocks
     gradient = xpent.value_and_grad(xpent.cross_entropy)
     pulled = lambda x, labels: xpent.vjp(xpent.cross_entropy, x, labels)[1](np.float64(2.0))  # noqa: E731
@@ -231,7 +231,7 @@ def test_memory_of_a_long_row_is_limited_to_results_and_a_few_parts(monkeypatch,
     monkeypatch.setenv("XPENT_NUM_THREADS", "2")
     set_block(2**16)
     x, label = RNG.standard_normal(2**22), np.asarray(5)
-    blocks = 2 * 6 * 8 * 2**16 + MIB  # threads, arrays of a part that live at a time, bytes
+    blocks = 2 * 6 * 8 * 2**16 + MIB  # threads, simultaneous arrays of a part, bytes per part
     assert x.nbytes > 4 * blocks
     assert peak(xpent.logsumexp, x) < blocks
     assert peak(xpent.cross_entropy, x, label) < blocks
@@ -316,7 +316,7 @@ def test_stored_gradient_is_not_modified_while_the_graph_is_retained(rounds):
 
 
 @pytest.mark.library("torch")
-def test_large_gradient_can_be_resized_shared_and_saved(tmp_path):
+def test_large_gradient_can_be_accumulated_saved_and_shared(tmp_path):
     import torch
 
     x, labels = torch.randn(1200, 1000, requires_grad=True), torch.arange(1200) % 1000
@@ -347,7 +347,7 @@ def test_vmap_over_constants_shared_by_all_rows(set_block, name):
 
 
 @pytest.mark.library("numpy", "torch")
-@pytest.mark.only_for(lambda xp: xp.dtype_name == "float32")  # where exp(-100) is subnormal
+@pytest.mark.only_for(lambda xp: xp.dtype_name == "float32")  # exp(-100) is subnormal in float32
 @pytest.mark.parametrize("function", ["cross_entropy", "log_softmax"])
 def test_long_row_with_subnormal_terms_has_the_exact_loss(xp, function):
     count, label = 2**21, 5

@@ -1,4 +1,4 @@
-"""label_smoothing, z_loss and softcap as numbers and as arrays of shape (): the same results, compiled once."""
+"""label_smoothing, z_loss and softcap as numbers or arrays of shape (): equal results, and a single compilation."""
 
 import logging
 
@@ -61,7 +61,7 @@ def test_zero_and_integer_arrays_are_accepted_as_numbers(xp):
 
 
 def loss_of_number(function, arrays, name):
-    """The loss as a function of the option of a name."""
+    """The loss as a function of one option."""
     return lambda number: function(*arrays, **{name: number})
 
 
@@ -89,7 +89,7 @@ def test_gradient_of_a_scalar_option_is_rejected_in_torch(function, arrays, name
 
 @pytest.fixture
 def traces(monkeypatch):
-    """A list that grows whenever a loss is traced or evaluated."""
+    """A list that grows with each trace or evaluation of a loss."""
     prepare, found = cross_entropy.prepare, []
 
     def counted(*arguments):
@@ -101,7 +101,7 @@ def traces(monkeypatch):
 
 
 def ways_of_jax(jax):
-    """The value and both kinds of gradient, as functions of arrays and options."""
+    """The value, and the gradients by xpent and by JAX, as functions of arrays and options."""
 
     def native(function):
         return lambda *arrays, **options: jax.grad(lambda x: function(x, *arrays[1:], **options))(arrays[0])
@@ -150,7 +150,7 @@ def test_jitted_function_is_compiled_once_for_all_traced_numbers(function, array
 @pytest.mark.parametrize(("kind", "compiled_calls"), [("array", 1), ("number", 2)])
 @every_option
 def test_another_number_does_not_recompile_with_torch_compile(function, arrays, name, kind, compiled_calls):
-    """The compiler takes the first number for a constant and from the second one on for a variable."""
+    """The compiler treats the first number as a constant, and from the second on as a variable."""
     torch = pytest.importorskip("torch")
     from torch._dynamo.testing import CompileCounterWithBackend
 

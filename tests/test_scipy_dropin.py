@@ -1,4 +1,4 @@
-"""`xpent.scipy` beside `scipy.special`, exact values and the derivatives of the weighted sum."""
+"""`xpent.scipy` compared with `scipy.special` and exact values, and derivatives of weighted sums."""
 
 import doctest
 import importlib
@@ -34,14 +34,14 @@ def original(name):
     return getattr(importlib.import_module("scipy.special"), name)
 
 
-def quietly(function, *arguments, **options):
+def without_warnings(function, *arguments, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return function(*arguments, **options)
 
 
 def exact(x, b):
-    """The sum of b exp(x), and that of the absolute values of its terms."""
+    """The sum of b exp(x), and the sum of the absolute values of its terms."""
     with mpmath.workdps(60):
         terms = [mpmath.mpf(float(w)) * mpmath.exp(mpmath.mpf(float(v))) for v, w in zip(x, b, strict=True)]
         return sum(terms), sum([abs(term) for term in terms])
@@ -58,10 +58,10 @@ def test_signatures_are_those_of_scipy(name):
 @pytest.mark.parametrize(("a", "b"), EDGES, ids=str)
 def test_edge_cases_of_logsumexp_are_those_of_scipy(a, b):
     for keepdims in (False, True):
-        theirs = quietly(original("logsumexp"), a, b=b, keepdims=keepdims, return_sign=True)
+        theirs = without_warnings(original("logsumexp"), a, b=b, keepdims=keepdims, return_sign=True)
         ours = xpent.scipy.logsumexp(a, b=b, keepdims=keepdims, return_sign=True)
         pairs = [*zip(ours, theirs, strict=True)]
-        pairs.append((xpent.scipy.logsumexp(a, b=b), quietly(original("logsumexp"), a, b=b)))
+        pairs.append((xpent.scipy.logsumexp(a, b=b), without_warnings(original("logsumexp"), a, b=b)))
         for one, other in pairs:
             assert type(one) is type(other)
             assert one.dtype == other.dtype
@@ -140,14 +140,14 @@ def test_random_options_of_logsumexp_are_exact(data):
     b = np.asarray(data.draw(st.lists(numbers, min_size=columns, max_size=columns)))
     axis, keepdims = data.draw(st.sampled_from([1, -1, (1,)])), data.draw(st.booleans())
     found, sign = xpent.scipy.logsumexp(x, axis=axis, b=b, keepdims=keepdims, return_sign=True)
-    theirs = quietly(original("logsumexp"), x, axis=axis, b=b, keepdims=keepdims, return_sign=True)[0]
+    theirs = without_warnings(original("logsumexp"), x, axis=axis, b=b, keepdims=keepdims, return_sign=True)[0]
     assert found.shape == sign.shape == theirs.shape
     for row, value, its_sign in zip(x, found.ravel(), sign.ravel(), strict=True):
         total, size = exact(row, b)
         if size == 0:
             assert (value, its_sign) == (-INF, 0)
             continue
-        if abs(total) < 1e-10 * size:  # nothing but the rounding of the terms may be left
+        if abs(total) < 1e-10 * size:  # cancellation: only rounding errors of the terms may remain
             assert np.exp(value - float(mpmath.log(size))) < 1e-10
             continue
         logarithm = mpmath.log(abs(total))
@@ -235,7 +235,7 @@ def test_small_entries_of_the_gradient_are_accurate_in_torch():
     b = torch.cat([torch.tensor([1e-35]), torch.rand(300)])
     (of_x,) = torch.autograd.grad(xpent.scipy.logsumexp(x, axis=1, b=b).sum(), x)
     terms = b.double() * torch.exp(x.detach().double())
-    # Rounding of the sum of all probabilities, 1e-7, is much larger than the first one.
+    # The rounding error of the sum of all probabilities, 1e-7, is much larger than the first probability.
     np.testing.assert_allclose(of_x[:, 0], terms[:, 0] / terms.sum(1), rtol=1e-5)
 
 
@@ -282,7 +282,7 @@ def test_derivatives_in_jax_are_exact_for_all_weights():
             np.testing.assert_allclose(one, other, rtol=1e-12)
     np.testing.assert_allclose(of_jax[0], expected[0], rtol=1e-12)
     is_zero = np.asarray(b) == 0
-    np.testing.assert_allclose(of_jax[1], np.where(is_zero, 0.0, expected[1]), rtol=1e-12)  # JAX leaves them out
+    np.testing.assert_allclose(of_jax[1], np.where(is_zero, 0.0, expected[1]), rtol=1e-12)  # JAX omits these terms
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_dropin_passes_the_conformance_suite(name, library):
     def along_the_last_axis(x, *, axis=-1):
         return function(x, axis=axis)
 
-    by_library = {"value_and_grad": None} if library == "numpy" else {}  # the others differentiate
+    by_library = {"value_and_grad": None} if library == "numpy" else {}  # the others have automatic differentiation
     report = conformance.check(along_the_last_axis, library=library, computes=name, dtypes=["float32"], **by_library)
     assert sum(outcome.status == "pass" for outcome in report.outcomes) >= 7
     assert [(outcome.case, outcome.message) for outcome in report.surprises] == []

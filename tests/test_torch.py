@@ -1,4 +1,4 @@
-"""Autograd through the hand-written derivatives, beside the textbook's formulas and torch's own functions."""
+"""Autograd with the hand-written derivatives, compared with the textbook formulas and functions of PyTorch."""
 
 import numpy as np
 import pytest
@@ -51,32 +51,32 @@ def weighted_sum(arrays):
     return sum([(torch.linspace(-1, 2, a.numel()).to(a).reshape(a.shape) * a).sum() for a in arrays])
 
 
-def derivatives(function, moving):
-    """The value, and the gradients of it, of a combination of them, and of a combination of those."""
-    moving = [array.detach().requires_grad_() for array in moving]
-    found = [[function(*moving)]]
+def derivatives(function, primals):
+    """The value, the gradients of a linear combination of its entries, and so on up to the third order."""
+    primals = [array.detach().requires_grad_() for array in primals]
+    found = [[function(*primals)]]
     for _ in range(3):
-        found.append(torch.autograd.grad(weighted_sum(found[-1]), moving, create_graph=True, materialize_grads=True))
+        found.append(torch.autograd.grad(weighted_sum(found[-1]), primals, create_graph=True, materialize_grads=True))
     return found
 
 
 @every_case
 def test_three_orders_of_derivatives_agree_with_the_textbook(case, asarray):
-    ours, theirs, moving = build(case, torch, asarray)
-    assert_orders_close(derivatives(ours, moving), derivatives(theirs, moving), case)
+    ours, theirs, primals = build(case, torch, asarray)
+    assert_orders_close(derivatives(ours, primals), derivatives(theirs, primals), case)
 
 
 @every_case
 def test_backward_accumulates_gradients_only_for_tensors_that_require_them(case, asarray):
-    ours, theirs, moving = build(case, torch, asarray)
-    for asking in {len(moving) - 1, 0}:
-        expected = [array.detach().requires_grad_(i == asking) for i, array in enumerate(moving)]
-        actual = [array.detach().requires_grad_(i == asking) for i, array in enumerate(moving)]
+    ours, theirs, primals = build(case, torch, asarray)
+    for index in {len(primals) - 1, 0}:
+        expected = [array.detach().requires_grad_(i == index) for i, array in enumerate(primals)]
+        actual = [array.detach().requires_grad_(i == index) for i, array in enumerate(primals)]
         for _ in range(2):
             weighted_sum([theirs(*expected)]).backward()
             weighted_sum([ours(*actual)]).backward()
-        assert_close(actual[asking].grad, expected[asking].grad, case, order=1)
-        assert all(array.grad is None for i, array in enumerate(actual) if i != asking)
+        assert_close(actual[index].grad, expected[index].grad, case, order=1)
+        assert all(array.grad is None for i, array in enumerate(actual) if i != index)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -87,10 +87,10 @@ def test_cross_entropy_and_its_derivatives_agree_with_torch(arrays, options, the
         for part in (options, theirs)
     ]
     x, t = asarray(arrays[0]), asarray(arrays[1])
-    moving = (x, t) if t.is_floating_point() else (x,)
+    primals = (x, t) if t.is_floating_point() else (x,)
     fixed = () if t.is_floating_point() else (t,)
-    actual = derivatives(lambda *moved: xpent.cross_entropy(*moved, *fixed, reduction=reduction, **one), moving)
-    expected = derivatives(lambda *moved: F.cross_entropy(*moved, *fixed, reduction=reduction, **other), moving)
+    actual = derivatives(lambda *primals: xpent.cross_entropy(*primals, *fixed, reduction=reduction, **one), primals)
+    expected = derivatives(lambda *primals: F.cross_entropy(*primals, *fixed, reduction=reduction, **other), primals)
     assert_orders_close(actual, expected, case("", "cross_entropy", *arrays))
 
 

@@ -1,4 +1,4 @@
-"""Tensors that are not plain: traced, exported with dynamic sizes, of subclasses, nested, captured, under autocast."""
+"""Traced and exported tensors, tensor subclasses, nested and captured tensors, and autocast."""
 
 import io
 import itertools
@@ -52,7 +52,9 @@ def value_and_gradients(function, arrays):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning:xpent")  # as on import, but pytest resets the filters
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning:xpent"
+)  # xpent sets this filter on import, but pytest resets the filters
 @every_function
 @pytest.mark.parametrize("records", [True, False], ids=["recorded", "not recorded"])
 def test_trace_can_be_saved_and_used_with_other_batches(function, records, device):
@@ -64,7 +66,7 @@ def test_trace_can_be_saved_and_used_with_other_batches(function, records, devic
     other = batch(ROWS + 3, device, scale=20.0)
     torch.testing.assert_close(loaded(*other), model(*other))
     if records:
-        moderate = batch(ROWS + 3, device)  # PyTorch itself differentiates what is in the trace
+        moderate = batch(ROWS + 3, device)  # PyTorch differentiates the traced operations
         actual, expected = [torch.autograd.grad(m(*moderate).sum(), m.layer.weight) for m in (loaded, model)]
         torch.testing.assert_close(actual, expected)
 
@@ -135,7 +137,7 @@ def test_labels_in_a_tensor_subclass_are_checked_if_data_can_be_read(label):
 
 @every_function
 def test_vmap_over_a_function_of_captured_tensors_is_recorded(function, device):
-    """The loss of each sample and a term of tensors that all samples share, and that require a gradient."""
+    """The loss of each sample plus a term of shared tensors that require a gradient."""
     features, labels = batch(ROWS, device)
     features, double = features.double(), {"dtype": torch.float64, "device": device}
     weight = torch.randn(CLASSES, DEPTH, **double, requires_grad=True)
@@ -166,7 +168,7 @@ def test_autocast_applies_to_linear_cross_entropy_as_to_linear(dtypes, device):
         with torch.autocast(device, dtype=torch.bfloat16):
             return F.cross_entropy(F.linear(features, weight, bias), labels)
 
-    if torch.float64 in dtypes and len(set(dtypes)) > 1:  # which autocast leaves as they are
+    if torch.float64 in dtypes and len(set(dtypes)) > 1:  # autocast does not cast float64
         with pytest.raises(RuntimeError):
             two_steps(*arrays)
         with pytest.raises(TypeError, match="features, weight and bias must have the same dtype"):

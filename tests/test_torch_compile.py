@@ -1,4 +1,4 @@
-"""torch.compile sees one graph, forward and backward, with the hand-written derivatives in it."""
+"""torch.compile captures one graph for the forward and backward pass, with the hand-written derivatives."""
 
 import functools
 
@@ -12,7 +12,7 @@ from torch.func import grad, grad_and_value, hessian, jacfwd, jvp, vjp, vmap
 
 import xpent
 
-# The compiler itself uses what torch deprecates; every other warning is an error, a UserWarning above all.
+# The compiler uses deprecated functions of PyTorch; all other warnings are errors.
 pytestmark = [
     pytest.mark.library("torch"),
     pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
@@ -28,17 +28,17 @@ def compiled(function, backend="inductor"):
     return torch.compile(function, fullgraph=True, backend=backend)
 
 
-def backward(function, moving, *fixed):
-    moving = [array.detach().requires_grad_() for array in moving]
-    value = function(*moving, *fixed)
+def backward(function, primals, *fixed):
+    primals = [array.detach().requires_grad_() for array in primals]
+    value = function(*primals, *fixed)
     cotangent = torch.linspace(2, 3, value.numel()).reshape(value.shape).to(value)
-    return [value, *torch.autograd.grad(value, moving, cotangent)]
+    return [value, *torch.autograd.grad(value, primals, cotangent)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 def test_forward_and_backward_agree_with_the_textbook(case, asarray):
-    ours, theirs, moving = build(case, torch, asarray)
-    assert_close(backward(compiled(ours, "aot_eager"), moving), backward(theirs, moving), case, order=1)
+    ours, theirs, primals = build(case, torch, asarray)
+    assert_close(backward(compiled(ours, "aot_eager"), primals), backward(theirs, primals), case, order=1)
 
 
 GENERATED = [case for case in CASES if case.id in ("softmax where", "log_softmax tuple of axes", *HIGH_ORDER)]
@@ -46,8 +46,8 @@ GENERATED = [case for case in CASES if case.id in ("softmax where", "log_softmax
 
 @pytest.mark.parametrize("case", parameters(GENERATED, due=("log_softmax tuple of axes", ALL_OPTIONS.id)))
 def test_generated_code_agrees_with_the_textbook(case, asarray):
-    ours, theirs, moving = build(case, torch, asarray)
-    assert_close(backward(compiled(ours), moving), backward(theirs, moving), case, order=1)
+    ours, theirs, primals = build(case, torch, asarray)
+    assert_close(backward(compiled(ours), primals), backward(theirs, primals), case, order=1)
 
 
 def loss(x, t):
@@ -87,7 +87,7 @@ def test_derivatives_inside_a_compiled_function_agree_with_eager_ones(transform,
 
 @pytest.mark.parametrize("argnums", [(1, 0), *(pytest.param(one, marks=pytest.mark.thorough) for one in ((0,), (1,)))])
 def test_axis_and_argnums_may_be_dynamic(argnums, asarray):
-    """With dynamic shapes the compiler takes 0 in (0,) for false where this zero is one it keeps open."""
+    """With dynamic shapes, the compiler evaluates 0 in (0,) as false if the zero is symbolic."""
     x, q, function = asarray(X), asarray(Q), xpent.value_and_grad(xpent.cross_entropy, argnums)
     for axis in (0, 1):
         found = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")(x, q, axis=axis)
@@ -102,7 +102,7 @@ def test_axis_and_argnums_may_be_dynamic(argnums, asarray):
     ],
 )
 def test_torch_func_inside_a_compiled_function_is_rejected_or_correct(function, asarray):
-    """The compiler would differentiate the maximum, whose subgradient at a tie is no derivative of ours."""
+    """The compiler would differentiate the maximum, whose subgradient at ties is not the derivative."""
     arrays = [asarray(0 * X), asarray(LABELS)]
     with pytest.raises(torch._dynamo.exc.Unsupported):
         compiled(function, "aot_eager")(*arrays)
@@ -118,7 +118,7 @@ def test_error_for_torch_func_suggests_xpent_functions(asarray):
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_hand_written_backward_pass_is_used(backend, asarray):
-    """Differentiating the forward pass gives p_t - 1 = 0 here."""
+    """Automatic differentiation of the forward pass would give p_t - 1 = 0 here."""
     x, t, truth = asarray([100.0, 80.0, 0.0]), asarray(0), 2.0611536181902037e-9
     tolerance = (4 + 100) * 2.0**-24
     value, gradient = backward(compiled(xpent.cross_entropy, backend), [x], t)
@@ -161,7 +161,7 @@ def test_second_call_in_a_new_process_does_not_recompile(monkeypatch, asarray):
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_sum_of_a_long_row_is_accurate(dynamic, device):
-    """The compiler adds up its entries one by one, for CPUs."""
+    """On a CPU the compiled code adds the entries one by one."""
     x = torch.rand(4, 50257, generator=torch.Generator().manual_seed(0)).to(device)
     t, function = x.argmin(-1), xpent.value_and_grad(xpent.cross_entropy)
     loss, gradient = torch.compile(function, fullgraph=True, dynamic=dynamic)(x, t)
@@ -224,10 +224,10 @@ def test_gradient_of_a_constant_is_rejected(name, device):
 
 
 def test_value_is_the_same_without_gradients(asarray):
-    ours, theirs, moving = build(ALL_OPTIONS, torch, asarray)
+    ours, theirs, primals = build(ALL_OPTIONS, torch, asarray)
     function = compiled(ours)
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            value = function(*moving)
+            value = function(*primals)
         assert not value.requires_grad
-        assert_close(value, theirs(*moving), ALL_OPTIONS, order=0)
+        assert_close(value, theirs(*primals), ALL_OPTIONS, order=0)

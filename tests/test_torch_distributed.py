@@ -1,4 +1,4 @@
-"""DTensors of two processes: losses and gradients are those of PyTorch's functions of the whole tensors."""
+"""DTensors in two processes: losses and gradients agree with PyTorch's functions of the whole tensors."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def _squares(*functions):
 
 
 def cases(distribute):
-    """Names, functions of PyTorch and of xpent, and arrays, the latter distributed and whole."""
+    """Names, functions of PyTorch and of xpent, and arrays, both distributed and whole."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape):
@@ -38,7 +38,7 @@ def cases(distribute):
 
     logits, labels = normal(ROWS, CLASSES), torch.arange(ROWS) % CLASSES
     q, weight = torch.softmax(normal(ROWS, CLASSES), 1), torch.rand(CLASSES, generator=generator, dtype=torch.float64)
-    ignored = labels.masked_fill(torch.arange(ROWS) < 3, -100)  # on one of the processes only
+    ignored = labels.masked_fill(torch.arange(ROWS) < 3, -100)  # ignored rows in only one of the processes
     options = [
         (labels, {}),
         (ignored, {}),
@@ -89,7 +89,7 @@ def compare(rank, path):
         logits.requires_grad_()
         losses = xpent.cross_entropy(logits, labels, reduction="none")
         (gradient,) = torch.autograd.grad(losses.sum(), logits)
-        assert gradient.placements == (sharding,)  # it is not gathered on every device
+        assert gradient.placements == (sharding,)  # the gradient is not gathered on every device
         losses = losses.full_tensor()
         assert abs(losses[0].item() / 2.0611536e-9 - 1.0) < 1e-6
         assert losses[1].isnan()  # a class index out of range

@@ -1,4 +1,4 @@
-"""`xpent.torch` beside torch.nn.functional and torch.nn: signatures, values, gradients, errors and modules."""
+"""`xpent.torch` compared with torch.nn.functional and torch.nn: signatures, values, gradients, errors and modules."""
 
 import copy
 import doctest
@@ -17,7 +17,7 @@ import xpent.torch as ours
 from xpent import conformance
 from xpent._engine.call import bind_call
 
-# The compiler itself uses what torch deprecates; every other warning is an error.
+# The compiler uses deprecated functions of PyTorch; all other warnings are errors.
 pytestmark = [
     pytest.mark.library("torch"),
     pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
@@ -64,7 +64,7 @@ def test_docstrings_describe_every_parameter_and_their_examples_pass(name):
 
 
 def random_call(generator):
-    """Logits, targets and options of cross_entropy that PyTorch computes well: no row is confident."""
+    """Logits, targets and options of cross_entropy without confident rows, so that PyTorch is accurate."""
     shape = generator.choice([(5,), (4, 5), (3, 5, 2), (2, 5, 2, 3)])
     axis = min(len(shape), 2) - 1
     has_probabilities = generator.random() < 0.4
@@ -102,7 +102,7 @@ def loss_and_gradients(function, x, target, options):
 
 
 def units(found, expected, u):
-    """The largest error in units of u, of the largest entry for gradients."""
+    """The largest error in units of u, for gradients relative to the largest entry."""
     assert torch.equal(found.isnan(), expected.isnan())
     found, expected = found.detach(), expected.detach()
     error = (found.double() - expected.double()).nan_to_num().abs().amax()
@@ -120,14 +120,16 @@ def test_losses_and_gradients_of_random_options_agree_with_torch(dtype):
             options["weight"] = options["weight"].to(dtype)
         found = loss_and_gradients(ours.cross_entropy, x, target, options)
         exact = {name: o.double() if isinstance(o, torch.Tensor) else o for name, o in options.items()}
-        theirs = target if target.is_floating_point() else target.long()  # PyTorch smooths no labels of uint8
+        theirs = (
+            target if target.is_floating_point() else target.long()
+        )  # PyTorch does not support uint8 labels with smoothing
         wide = theirs.double() if target.is_floating_point() else theirs
         expected = loss_and_gradients(functional.cross_entropy, x.double(), wide, exact)
         native = loss_and_gradients(functional.cross_entropy, x, theirs, options)
         for one, other, of_torch in zip(found, expected, native, strict=True):
             assert (one.dtype, one.shape) == (of_torch.dtype, of_torch.shape)
             worst = max(worst, units(one, other, UNIT[dtype]))
-    # In float64 both round, sums of at most 60 terms; in smaller dtypes cotangents are rounded, too.
+    # In float64 both round sums of at most 60 terms; in smaller dtypes cotangents are rounded as well.
     assert worst < 16
 
 
@@ -301,7 +303,7 @@ def test_mean_over_no_rows_is_nan_as_in_torch():
         found, expected = [
             torch.func.grad(f)(x, *rest, **options) for f in (ours.cross_entropy, functional.cross_entropy)
         ]
-        torch.testing.assert_close(found, expected.nan_to_num())  # PyTorch's is NaN where all weights are 0
+        torch.testing.assert_close(found, expected.nan_to_num())  # PyTorch returns NaN if all weights are 0
     layer = torch.eye(3)
     assert ours.linear_cross_entropy(X, layer, nothing).isnan()
 
@@ -588,7 +590,7 @@ SUITE = {
     "log_softmax": along(ours.log_softmax),
     "logsumexp": along(ours.logsumexp),
 }
-# What PyTorch means by such a call, or refuses.
+# Features that PyTorch defines differently or rejects.
 LACKS = {
     **{f"{dtype} labels": "refused" for dtype in ("int8", "int16", "int32", "uint16", "uint32", "uint64")},
     "integer distributions": "refused",
@@ -622,7 +624,7 @@ def test_dropin_passes_the_conformance_suite(name):
     assert [(outcome.case, outcome.message) for outcome in report.surprises] == []
 
 
-def test_ignore_index_that_does_not_occur_is_not_passed_on():
+def test_ignore_index_that_does_not_occur_is_dropped():
     def bound(*arrays, **options):
         return bind_call(xpent.cross_entropy, arrays, options)
 

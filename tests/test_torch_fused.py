@@ -1,4 +1,4 @@
-"""Eager calls of PyTorch that are compiled first, as XPENT_COMPILE=1 asks for."""
+"""Eager calls on PyTorch that xpent compiles with the setting XPENT_COMPILE=1."""
 
 import pytest
 import torch
@@ -54,10 +54,10 @@ FUSED_CASES = [{case.id: case for case in CASES}[name] for name in FUSED]
 
 @pytest.mark.parametrize("each", parameters(FUSED_CASES, due=("log_softmax where", ALL_OPTIONS.id, FUSED[-1])))
 def test_value_and_gradients_agree_with_the_textbook(each, asarray):
-    ours, theirs, moving = build(each, torch, asarray)
+    ours, theirs, primals = build(each, torch, asarray)
     found = []
     for function in ours, theirs:
-        arrays = [array.detach().requires_grad_() for array in moving]
+        arrays = [array.detach().requires_grad_() for array in primals]
         value = function(*arrays)
         cotangent = torch.linspace(2, 3, value.numel()).reshape(value.shape).to(value)
         found.append([value, *torch.autograd.grad(value, arrays, cotangent)])
@@ -67,9 +67,9 @@ def test_value_and_gradients_agree_with_the_textbook(each, asarray):
 
 def test_calls_recorded_by_autograd_are_not_compiled(asarray):
     for each in HIGH_ORDER_CASES:
-        ours, theirs, moving = build(each, torch, asarray)
+        ours, theirs, primals = build(each, torch, asarray)
         second = [
-            torch.func.hessian(function, argnums=tuple(range(len(moving))))(*moving) for function in (ours, theirs)
+            torch.func.hessian(function, argnums=tuple(range(len(primals))))(*primals) for function in (ours, theirs)
         ]
         assert_close(*second, each, order=2)
     assert graphs() == 0
@@ -163,8 +163,8 @@ def test_calls_run_uncompiled_if_compilation_fails(monkeypatch, asarray):
 @pytest.mark.parametrize("setting", ["0", ""])
 def test_eager_calls_are_compiled_only_with_the_setting(monkeypatch, setting):
     monkeypatch.setenv("XPENT_COMPILE", setting)
-    ours, _, moving = build(ALL_OPTIONS, torch, torch.tensor)
-    ours(*moving)
+    ours, _, primals = build(ALL_OPTIONS, torch, torch.tensor)
+    ours(*primals)
     assert graphs() == 0
 
 

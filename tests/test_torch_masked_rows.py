@@ -1,4 +1,4 @@
-"""Masked, fully masked and non-finite rows under autograd and torch.func, beside exact derivatives."""
+"""Masked, fully masked and non-finite rows in autograd and torch.func, compared with exact derivatives."""
 
 import functools
 import itertools
@@ -62,7 +62,7 @@ def test_autograd_gives_exact_first_and_second_derivatives(name, row, how, asarr
 @every_how
 def test_torch_func_gives_exact_first_and_second_derivatives(name, row, how, asarray):
     function, x, (first, second) = build(name, row, how, asarray)
-    # torch multiplies the derivative of entr, infinite at 0, by a tangent of 0; only a cotangent reaches xpent.
+    # In forward mode PyTorch multiplies the derivative of entr, which is infinite at 0, by a tangent of 0.
     modes = [jacrev] if name == "entr" else [jacrev, jacfwd]
     for mode in modes:
         assert_close(mode(function)(x), first)

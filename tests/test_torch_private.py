@@ -1,4 +1,4 @@
-"""The private interfaces of PyTorch that xpent uses: that they exist, in versions they have been seen in."""
+"""The private interfaces of PyTorch that xpent uses exist, and have been tested with the installed version."""
 
 import ast
 import functools
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.library("torch")
 
 
 def private_names():
-    """The full names, from ``torch`` on, of what the module uses by dotted names and by import."""
+    """The full names, starting with ``torch``, that the module uses by dotted names or imports."""
     tree = ast.parse(inspect.getsource(torch_private))
     full_names, used = {"torch": "torch"}, set()
     for node in ast.walk(tree):

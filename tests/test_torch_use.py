@@ -1,4 +1,4 @@
-"""What a training loop on torch meets: narrow dtypes, autocast, constants, memory, tensors without data."""
+"""Use in training loops on PyTorch: half precision, autocast, constants, memory and tensors without data."""
 
 import functools
 import gc
@@ -21,20 +21,20 @@ def tensor(values, device="cpu", dtype=torch.float32, rounded_to=torch.float32):
     return array.to(rounded_to).to(dtype) if array.is_floating_point() else array
 
 
-def gradients(function, moving):
-    moving = [array.detach().requires_grad_() for array in moving]
-    value = function(*moving)
-    return [value, *torch.autograd.grad(value.sum(), moving)]
+def gradients(function, primals):
+    primals = [array.detach().requires_grad_() for array in primals]
+    value = function(*primals)
+    return [value, *torch.autograd.grad(value.sum(), primals)]
 
 
 @pytest.mark.parametrize("case", OF_LOGITS, ids=[case.id for case in OF_LOGITS])
 @narrow_dtypes
 def test_half_precision_logits_are_computed_in_float32_and_rounded_once(case, dtype, device):
-    narrow, _, moving = build(case, torch, functools.partial(tensor, device=device, dtype=dtype, rounded_to=dtype))
+    narrow, _, primals = build(case, torch, functools.partial(tensor, device=device, dtype=dtype, rounded_to=dtype))
     wide, _, of_wide = build(case, torch, functools.partial(tensor, device=device, rounded_to=dtype))
-    actual, expected = gradients(narrow, moving), gradients(wide, of_wide)
+    actual, expected = gradients(narrow, primals), gradients(wide, of_wide)
     of_value = torch.float32 if case.function == "cross_entropy" else dtype
-    assert [array.dtype for array in actual] == [of_value] + [dtype] * len(moving)
+    assert [array.dtype for array in actual] == [of_value] + [dtype] * len(primals)
     for a, e in zip(actual, expected, strict=True):
         assert torch.equal(a, e.to(a.dtype))
 
@@ -54,9 +54,9 @@ def test_under_autocast_the_loss_is_float32_and_every_gradient_has_the_dtype_of_
 
 
 @pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer", "label_smoothing", "z_loss"])
-@pytest.mark.parametrize("moves", [True, False], ids=["logits move", "logits do not"])
-def test_gradient_of_a_constant_is_rejected(name, moves, device):
-    x, labels = tensor(X, device).requires_grad_(moves), tensor(LABELS, device)
+@pytest.mark.parametrize("requires_grad", [True, False], ids=["with gradient of logits", "without gradient of logits"])
+def test_gradient_of_a_constant_is_rejected(name, requires_grad, device):
+    x, labels = tensor(X, device).requires_grad_(requires_grad), tensor(LABELS, device)
     constant = torch.ones({"class_weight": 4, "sample_weight": 3}.get(name, ()), device=device)
     loss = xpent.cross_entropy(x, labels, **{name: constant.clone().requires_grad_()})
     with pytest.raises(TypeError, match=f"{name} is a constant.*pass {name}.detach()"):
@@ -75,7 +75,7 @@ def test_only_arguments_value_and_numbers_per_row_are_saved_for_the_backward_pas
         value = function_of(case)(x.requires_grad_(), *rest, **options)
     assert x.data_ptr() in kept
     others = [array for pointer, array in kept.items() if pointer not in own and array is not value]
-    # In bfloat16 the value is not what the derivatives are computed from.
+    # In bfloat16 the derivatives are not computed from the rounded value.
     assert all(array.numel() <= x.numel() // 2 for array in others)
 
 
@@ -98,11 +98,11 @@ def test_tensors_without_data_give_shapes_and_dtypes(kind, targets, device):
 
 @every_case
 def test_no_grad_and_inference_mode_give_the_same_bits(case, device):
-    ours, _, moving = build(case, torch, functools.partial(tensor, device=device))
-    with_graph = ours(*[array.requires_grad_() for array in moving])
+    ours, _, primals = build(case, torch, functools.partial(tensor, device=device))
+    with_graph = ours(*[array.requires_grad_() for array in primals])
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            without = ours(*moving)
+            without = ours(*primals)
         assert not without.requires_grad
         assert torch.equal(without, with_graph)
 
@@ -150,7 +150,7 @@ def test_results_can_be_modified_in_place(name, axis, size, device):
             y = getattr(xpent, name)(x, axis=axis)
         if factor is None:
             y = 2.0 * y
-        elif name in ("softmax", "log_softmax"):  # whose value the backward pass reads
+        elif name in ("softmax", "log_softmax"):  # the backward pass reads their value
             y.mul_(factor)
             with pytest.raises(RuntimeError, match="modified by an inplace operation"):
                 y.sum().backward()
@@ -170,6 +170,8 @@ def test_checkpointing_does_not_store_gradients_between_the_passes(function, dev
     before = {id(x) for x in gc.get_objects() if type(x) is torch.Tensor}
     loss = torch.utils.checkpoint.checkpoint(function, *arrays, labels, use_reentrant=False)
     held = [x for x in gc.get_objects() if type(x) is torch.Tensor and id(x) not in before]
-    assert all(x.numel() <= 64 for x in held if x.is_floating_point())  # the state of the generator is held, too
+    assert all(
+        x.numel() <= 64 for x in held if x.is_floating_point()
+    )  # the state of the random generator is also stored
     found = torch.autograd.grad(loss, arrays)
     torch.testing.assert_close(found, torch.autograd.grad(function(*arrays, labels), arrays))

@@ -1,4 +1,4 @@
-"""Type checkers understand the public functions, and what they show at run time agrees."""
+"""Type checkers infer the types of the public functions, and run-time signatures agree with them."""
 
 import importlib.util
 import inspect

@@ -1,16 +1,16 @@
-"""The textbook formulas for moderate numbers, in the words that torch and jax.numpy share, for their own autodiff."""
+"""The textbook formulas, with functions that torch and jax.numpy share, for automatic differentiation by these."""
 
 import math
 
 
 def to_rows(xp, x, axes):
-    moved = xp.moveaxis(x, axes, tuple(range(-len(axes), 0)))
-    return xp.reshape(moved, (*moved.shape[: -len(axes)], -1))
+    permuted = xp.moveaxis(x, axes, tuple(range(-len(axes), 0)))
+    return xp.reshape(permuted, (*permuted.shape[: -len(axes)], -1))
 
 
 def from_rows(xp, rows, axes, shape):
-    moved = xp.reshape(rows, (*rows.shape[:-1], *(shape[a] for a in axes)))
-    return xp.moveaxis(moved, tuple(range(-len(axes), 0)), axes)
+    permuted = xp.reshape(rows, (*rows.shape[:-1], *(shape[a] for a in axes)))
+    return xp.moveaxis(permuted, tuple(range(-len(axes), 0)), axes)
 
 
 def softmax(xp, x, *, axes, where=None):
@@ -31,7 +31,7 @@ def cross_entropy(
     xp, x, q, *, axes, class_weight=None, sample_weight=None, label_smoothing=0.0, z_loss=0.0, where=None,
     reduction="mean", normalizer=None,
 ):  # fmt: skip
-    """Of distributions q over the classes, in the layout of x; a row that is ignored has the sample weight 0."""
+    """Cross-entropy with distributions q in the layout of x; ignored rows have sample weight 0."""
     x, q = to_rows(xp, x, axes), to_rows(xp, q, axes)
     w = xp.ones_like(x) if class_weight is None else class_weight
     s = xp.ones_like(x[..., 0]) if sample_weight is None else sample_weight

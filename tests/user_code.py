@@ -1,4 +1,4 @@
-"""What users write, for type checkers: every call has the type that is asserted, and every ignored line is an error."""
+"""Example code for type checkers: types must be as asserted, and every line with an ignored error must be an error."""
 
 from typing import assert_type
 
