@@ -1,9 +1,9 @@
-"""An LSTM that learns to write Python's manual, one source for NumPy, PyTorch and JAX, its gradients derived by hand.
+"""A character-level LSTM trained on Python's manual, with the same code for NumPy, PyTorch and JAX.
 
-The text is what ``help()`` shows of the language, which ships with Python. Every sum over time is written out: no
-library differentiates anything here, and the loss and its gradient are xpent's.
+The text is that of ``help()``, which is part of Python. The backward pass through time is written by hand, and xpent
+computes the loss and its gradient, so automatic differentiation is not used.
 """
-# ruff: noqa: N806 - the formulas call a matrix W
+# ruff: noqa: N806 - matrices are named W as in the formulas
 
 import argparse
 import importlib
@@ -22,15 +22,15 @@ LIBRARIES = {"numpy": "numpy", "torch": "torch", "jax": "jax.numpy"}
 
 
 def forward(parameters, x, h, c):
-    """Logits of shape (batch, time, class) for x of shape (batch, time, input), the last h and c, and all on the way.
+    """Logits (batch, time, class) for x of shape (batch, time, input), the last h and c, and intermediate results.
 
-    One step takes the input x and the state h, c to the next state:
+    One step computes the next state from the input x and the state h, c:
 
-        a = Wx x + Wh h + b, whose four quarters belong to i, f, proj and o, in this order
+        a = Wx x + Wh h + b, whose quarters are the arguments of i, f, proj and o, in this order
         i, f, o = sigmoid(a)    proj = tanh(a)
         c_next = f c + i proj   h_next = o tanh(c_next)
 
-    and the output layer makes the logits, Wy h_next + by.
+    and the output layer computes the logits Wy h_next + by.
     """
     xp = array_namespace(x)
     steps, outputs = [], []
@@ -48,9 +48,9 @@ def forward(parameters, x, h, c):
 
 
 def backward(parameters, saved, dlogits, dh_next, dc_next):
-    """Gradients of the parameters, of x, and of the h and c before the first step; dy is dloss/dy, for every y.
+    """Gradients of the parameters, of x, and of the initial h and c; dy stands for dloss/dy.
 
-    ``dh_next`` and ``dc_next`` are those of the last h and c, zero if nothing but the logits depends on them.
+    ``dh_next`` and ``dc_next`` are those of the last h and c, zero if the loss depends only on the logits.
     """
     xp = array_namespace(dlogits)
     steps, outputs = saved
@@ -60,16 +60,16 @@ def backward(parameters, saved, dlogits, dh_next, dc_next):
     dWx, dWh, db, dx = 0.0, 0.0, 0.0, []
     for t in reversed(range(len(steps))):
         x, h, c, i, f, proj, o, tanh_c = steps[t]
-        # h_next = o tanh(c_next) reaches the loss by its own logits and by the step after it; so does c_next, by h_next
-        # and by the step after it. The derivative of tanh is 1 - tanh^2.
+        # The loss depends on h_next = o tanh(c_next) through its logits and the following step, and on c_next through
+        # h_next and the following step. The derivative of tanh is 1 - tanh^2.
         dh = dh_of_logits[:, t, :] + dh_next
         do = dh * tanh_c
         dc = dh * o * (1 - tanh_c**2) + dc_next
         # c_next = f c + i proj
         dproj, df, di = dc * i, dc * c, dc * proj
-        # Through the nonlinearities to a = Wx x + Wh h + b; the derivative of s = sigmoid(a) is s (1 - s).
+        # a = Wx x + Wh h + b; the derivative of s = sigmoid(a) is s (1 - s).
         da = xp.concat([di * i * (1 - i), df * f * (1 - f), dproj * (1 - proj**2), do * o * (1 - o)], axis=1)
-        # The parameters are the same at every step, so theirs add up.
+        # The parameters are the same at every step, so their gradients are summed.
         dWx, dWh, db = dWx + da.T @ x, dWh + da.T @ h, db + xp.sum(da, axis=0)
         dx.append(da @ parameters["Wx"])
         dh_next, dc_next = da @ parameters["Wh"], dc * f
@@ -78,17 +78,17 @@ def backward(parameters, saved, dlogits, dh_next, dc_next):
 
 
 def sigmoid(a):
-    """1 / (1 + exp(-a)), in a form where nothing overflows."""
+    """1 / (1 + exp(-a)), in a form that does not overflow."""
     return 0.5 * array_namespace(a).tanh(0.5 * a) + 0.5
 
 
 def to_rows(array):
-    """The shape (batch, time, n) as (batch * time, n)."""
+    """Reshape (batch, time, n) to (batch * time, n)."""
     return array_namespace(array).reshape(array, (-1, array.shape[-1]))
 
 
 def loss_and_gradients(parameters, x, labels, h, c):
-    """Mean of the cross-entropy of each next character, the gradients of the parameters, and the last h and c."""
+    """The mean cross-entropy of the next characters, the gradients of the parameters, and the last h and c."""
     logits, h, c, saved = forward(parameters, x, h, c)
     loss, dlogits = xpent.value_and_grad(xpent.cross_entropy)(logits, labels)
     gradients, _, _, _ = backward(parameters, saved, dlogits, 0.0, 0.0)
@@ -96,7 +96,7 @@ def loss_and_gradients(parameters, x, labels, h, c):
 
 
 def train_step(state, x, labels, rate):
-    """The loss and the state after one step of Adam; h and c go on from one window of text to the next."""
+    """The loss and the state after one step of Adam; h and c are carried over to the next window of text."""
     parameters, means, squares, h, c = state
     xp = array_namespace(x)
     loss, gradients, h, c = loss_and_gradients(parameters, x, labels, h, c)
@@ -107,32 +107,32 @@ def train_step(state, x, labels, rate):
 
 
 def start(rng, inputs, hidden, classes, batch):
-    """Random parameters, Adam's moments and the first h and c, as float32 in NumPy."""
+    """Random parameters, the moments of Adam and the initial h and c, as float32 NumPy arrays."""
     width = 1 / math.sqrt(hidden)
     shapes = {"Wx": (4 * hidden, inputs), "Wh": (4 * hidden, hidden), "Wy": (classes, hidden)}
     parameters = {name: rng.uniform(-width, width, shape).astype("float32") for name, shape in shapes.items()}
-    parameters["b"] = np.repeat(np.asarray([0, 1, 0, 0], dtype="float32"), hidden)  # a cell remembers at first: f > 1/2
+    parameters["b"] = np.repeat(np.asarray([0, 1, 0, 0], dtype="float32"), hidden)  # a positive forget bias
     parameters["by"] = np.zeros(classes, dtype="float32")
     zeros = [{name: np.zeros_like(array) for name, array in parameters.items()} for _ in range(2)]
     return parameters, *zeros, *np.zeros((2, batch, hidden), dtype="float32")
 
 
 def to_library(xp, tree):
-    """The same arrays in another library."""
+    """Convert nested arrays to another library."""
     if isinstance(tree, dict):
         return {name: to_library(xp, leaf) for name, leaf in tree.items()}
     return tuple(to_library(xp, leaf) for leaf in tree) if isinstance(tree, tuple) else xp.asarray(tree)
 
 
 def compiled(library, function):
-    """The function as the library runs it best: JAX compiles it, PyTorch keeps nothing to differentiate."""
+    """Compile a function with JAX, or disable autograd with PyTorch."""
     if library == "jax":
         return importlib.import_module("jax").jit(function)
     return importlib.import_module("torch").no_grad()(function) if library == "torch" else function
 
 
 def windows(ids, batch, length):
-    """Endlessly, (batch, length) characters and those that follow each; a row goes on in the next window."""
+    """Yield (batch, length) characters and the next character of each; rows continue in the next window."""
     rows = ids[: len(ids) // batch * batch].reshape(batch, -1)
     while True:
         for first in range(0, rows.shape[1] - length, length):
@@ -140,7 +140,7 @@ def windows(ids, batch, length):
 
 
 def sample(xp, step, parameters, characters, rng, length):
-    """Text drawn one character after the other, each fed back as the next input."""
+    """Sample text character by character; each character is the next input."""
     h, c = to_library(xp, tuple(np.zeros((2, 1, parameters["Wh"].shape[1]), dtype="float32")))
     onehot, drawn = np.eye(len(characters), dtype="float32"), [characters.index("\n")]
     for _ in range(length):
@@ -156,9 +156,9 @@ def main(arguments=None):
     parser.add_argument("--library", choices=LIBRARIES, default="numpy")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hidden", type=int, default=128, help="numbers in h")
-    parser.add_argument("--batch", type=int, default=32, help="places of the text read at once")
-    parser.add_argument("--time", type=int, default=32, help="characters in a window, the steps that gradients go back")
+    parser.add_argument("--hidden", type=int, default=128, help="size of h")
+    parser.add_argument("--batch", type=int, default=32, help="batch size")
+    parser.add_argument("--time", type=int, default=32, help="length of a window in characters")
     parser.add_argument("--rate", type=float, default=4e-3, help="learning rate")
     options = parser.parse_args(arguments)
     xp, rng = importlib.import_module(LIBRARIES[options.library]), np.random.default_rng(options.seed)
@@ -176,9 +176,9 @@ def main(arguments=None):
         task = progress.add_task("", total=options.seconds)
         while not progress.finished:
             steps, (ids, labels) = steps + 1, next(data)
-            rate = options.rate * math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)  # the moments start at zero
+            rate = options.rate * math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)  # bias correction
             loss, state = step(state, xp.asarray(onehot[ids]), xp.asarray(labels), rate)
-            average += (float(loss) - average) * max(0.02, 1 / steps)  # of some fifty steps
+            average += (float(loss) - average) * max(0.02, 1 / steps)  # over about fifty steps
             description = f"{options.library}: step {steps}, {average:.3f} nats per character"
             progress.update(task, completed=time.perf_counter() - began, description=description)
     untrained = math.log(len(characters))

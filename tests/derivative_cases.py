@@ -1,4 +1,4 @@
-"""Calls of every function with all relevant options, and textbook formulas of the same for automatic differentiation."""
+"""Calls of every function with all relevant options, and textbook formulas for automatic differentiation."""
 
 import functools
 import math

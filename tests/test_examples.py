@@ -170,7 +170,7 @@ def test_lstm_example_runs(library, capsys):
 @of_every_library
 def test_digits_example_reaches_the_documented_accuracy(library, capsys):
     pytest.importorskip("sklearn")
-    ((loss, share),) = example("digits").main(["--library", library])
-    assert share >= 0.95
+    ((loss, accuracy),) = example("digits").main(["--library", library])
+    assert accuracy >= 0.95
     assert abs(loss - 0.100124) < 2e-6  # the same on every library
-    assert capsys.readouterr().out.startswith(f"{library:6} loss {loss:.6f}, {share:.2%} of ")
+    assert capsys.readouterr().out.startswith(f"{library:6} loss {loss:.6f}, accuracy {accuracy:.2%} on ")

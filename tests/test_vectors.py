@@ -243,7 +243,7 @@ def test_reader_passes_an_accurate_loss(command, directory, tests):
     in_binary = {f"{case}[{dtype}]" for case, dtype in tests if dtype in ("float64", "float32")}
     assert results.keys() == {name for name in in_binary if not re.match("linear|softmax|log", name)}
     assert status == 0
-    assert last == f"accurate: {len(passed)} pass, 0 fail, {len(results) - len(passed)} are skipped"
+    assert last == f"accurate: {len(passed)} pass, 0 fail, {len(results) - len(passed)} skipped"
 
 
 def test_reader_in_python_detects_cancellation(directory):

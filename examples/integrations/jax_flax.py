@@ -27,7 +27,7 @@ class Network(nnx.Module):
 
 
 def train(losses_of_rows: Callable[..., jax.Array], targets: jax.Array, images: jax.Array) -> list[float]:
-    """Train; the losses."""
+    """Train, and return the losses."""
     network = Network(nnx.Rngs(0))
     optimizer = nnx.Optimizer(network, optax.adam(1e-2), wrt=nnx.Param)
 
@@ -39,8 +39,8 @@ def train(losses_of_rows: Callable[..., jax.Array], targets: jax.Array, images: 
 
     losses = []
     for key in jax.random.split(jax.random.key(0), STEPS):
-        chosen = jax.random.randint(key, (BATCH,), 0, len(images))
-        losses.append(float(step(network, optimizer, images[chosen], targets[chosen])))
+        indices = jax.random.randint(key, (BATCH,), 0, len(images))
+        losses.append(float(step(network, optimizer, images[indices], targets[indices])))
     return losses
 
 

@@ -12,7 +12,7 @@ import xpent.scipy
 
 
 def train(special: ModuleType) -> list[float]:
-    """Minimize the mean loss plus a penalty of large weights by L-BFGS; the values of the objective."""
+    """Minimize the mean loss with an L2 penalty by L-BFGS, and return the values of the objective."""
     images, labels = load_digits(return_X_y=True)
     images, one_hot = images / 16, np.eye(10)[labels]
 

@@ -16,16 +16,16 @@ Loss = Callable[..., Tensor]
 
 
 def batches() -> Iterator[tuple[Tensor, Tensor]]:
-    """Images, (BATCH, 1, 8, 8), and their labels, in a random order that is always the same."""
+    """Yield images of shape (BATCH, 1, 8, 8) and their labels, in a fixed random order."""
     images, labels = map(torch.as_tensor, load_digits(return_X_y=True))
     generator = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
-        chosen = torch.randint(len(labels), (BATCH,), generator=generator)
-        yield images[chosen].float().reshape(-1, 1, 8, 8) / 16, labels[chosen]
+        indices = torch.randint(len(labels), (BATCH,), generator=generator)
+        yield images[indices].float().reshape(-1, 1, 8, 8) / 16, labels[indices]
 
 
 def network() -> nn.Module:
-    """Two convolutions and a linear layer, with weights that are always the same."""
+    """Two convolutions and a linear layer, with fixed random weights."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2), nn.ReLU(), nn.Flatten(),
@@ -34,14 +34,14 @@ def network() -> nn.Module:
 
 
 def plain(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> Tensor:
-    """Forward and backward pass; the loss."""
+    """Compute the forward and backward pass, and return the loss."""
     value = loss(model(images), labels, label_smoothing=0.05)
     value.backward()
     return value.detach()
 
 
 def autocast(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> Tensor:
-    """The same in bfloat16."""
+    """Compute both passes with bfloat16 autocast."""
     with torch.autocast("cpu", torch.bfloat16):
         value = loss(model(images), labels, label_smoothing=0.05)
     value.backward()
@@ -49,7 +49,7 @@ def autocast(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> Te
 
 
 def accumulation(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> Tensor:
-    """The same in four parts, whose gradients add up."""
+    """Compute both passes in four parts, with accumulated gradients."""
     total = torch.zeros(())
     for some_images, some_labels in zip(images.chunk(4), labels.chunk(4), strict=True):
         value = loss(model(some_images), some_labels, reduction="sum", label_smoothing=0.05) / len(labels)
@@ -59,7 +59,7 @@ def accumulation(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -
 
 
 def train(step: Callable[..., Tensor], model: nn.Module, loss: Loss, rank: int = 0, processes: int = 1) -> list[float]:
-    """Train on this process's share of each batch; the losses."""
+    """Train on the part of each batch that belongs to this process, and return the losses."""
     optimizer, losses = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), []
     for images, labels in batches():
         optimizer.zero_grad()
@@ -69,7 +69,7 @@ def train(step: Callable[..., Tensor], model: nn.Module, loss: Loss, rank: int =
 
 
 def compiled(loss: Loss) -> list[float]:
-    """The network and its loss as one compiled function."""
+    """Train with the network and its loss in one compiled function."""
 
     @torch.compile(fullgraph=True)
     def forward(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def compiled(loss: Loss) -> list[float]:
 
 
 def process(rank: int, store: str, is_ours: bool, losses: Tensor) -> None:
-    """One of the processes of `distributed`."""
+    """Train in one of the processes of `distributed`."""
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=PROCESSES)
     model = nn.parallel.DistributedDataParallel(network())
     loss = xpent.torch.cross_entropy if is_ours else nn.functional.cross_entropy
@@ -93,7 +93,7 @@ def process(rank: int, store: str, is_ours: bool, losses: Tensor) -> None:
 
 
 def distributed(loss: Loss) -> list[float]:
-    """Every batch divided over two processes, which average their gradients."""
+    """Train in two processes, which split each batch and average their gradients."""
     losses = torch.zeros(PROCESSES, STEPS).share_memory_()
     with tempfile.TemporaryDirectory() as folder:
         arguments = (f"{folder}/store", loss is xpent.torch.cross_entropy, losses)
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("ways", nargs="*", choices=[*WAYS, []], help="default: all")
     for way in parser.parse_args().ways or WAYS:
         curves = [WAYS[way](loss) for loss in (nn.functional.cross_entropy, xpent.torch.cross_entropy)]
-        # Rounding to bfloat16 turns the smallest difference into one of 2**-8, if it crosses a midpoint.
+        # Rounding to bfloat16 can turn a tiny difference into one of 2**-8.
         compare(f"digits, {way}", *curves, u=2.0**-24, drift=0.05 if way == "autocast" else 0.01)
 
 

@@ -1,4 +1,4 @@
-"""A PyTorch Lightning module whose loss is an attribute."""
+"""A PyTorch Lightning module with the loss as an attribute."""
 
 import logging
 import warnings
@@ -29,12 +29,12 @@ class Classifier(lightning.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Choose Adam."""
+        """Return the optimizer."""
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
 def train(loss: nn.Module) -> list[float]:
-    """Train for three epochs; the losses."""
+    """Train for three epochs, and return the losses."""
     lightning.seed_everything(0, verbose=False)
     x = torch.randn(2000, 20)
     loader = DataLoader(TensorDataset(x, (x @ torch.randn(20, 5)).argmax(1)), batch_size=100)

@@ -1,4 +1,4 @@
-"""Semantic segmentation in PyTorch: images (N, C, H, W), masks of uint8, and the label 255 for pixels left out."""
+"""Semantic segmentation in PyTorch: (N, C, H, W) images, uint8 masks, and the label 255 for ignored pixels."""
 
 import torch
 from compare import compare
@@ -10,7 +10,7 @@ STEPS, CLASSES = 60, 4
 
 
 def data() -> tuple[Tensor, Tensor]:
-    """Noisy images of squares, and masks that name the square of each pixel; their borders are left out."""
+    """Noisy images of squares, and masks with the class of each pixel, in which borders are ignored."""
     torch.manual_seed(0)
     masks = torch.randint(CLASSES, (16, 4, 4), dtype=torch.uint8).repeat_interleave(8, 1).repeat_interleave(8, 2)
     images = nn.functional.one_hot(masks.long(), CLASSES).movedim(-1, 1)[:, :3] + 0.5 * torch.randn(16, 3, 32, 32)
@@ -19,7 +19,7 @@ def data() -> tuple[Tensor, Tensor]:
 
 
 def train(loss_module: nn.Module, images: Tensor, masks: Tensor) -> list[float]:
-    """Train a small network; the losses."""
+    """Train a small network, and return the losses."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.Conv2d(16, CLASSES, 5, padding=2))
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=0.01), []
@@ -36,7 +36,7 @@ def main() -> None:
     """Train with both losses, with class weights."""
     images, masks = data()
     weight = torch.tensor([1.0, 2.0, 1.0, 0.5])
-    # PyTorch on a CPU takes masks of int64 only, eight times as large.
+    # On a CPU PyTorch requires int64 masks, which are eight times as large.
     original = train(nn.CrossEntropyLoss(weight, ignore_index=255), images, masks.long())
     ours = train(xpent.torch.CrossEntropyLoss(weight, ignore_index=255), images, masks)
     compare("segmentation", original, ours, u=2.0**-24)

@@ -1,4 +1,4 @@
-"""A tiny GPT-2, trained by the Trainer of transformers, whose loss is `xpent.torch.linear_cross_entropy`."""
+"""A small GPT-2 model, trained by the Trainer of transformers with `xpent.torch.linear_cross_entropy`."""
 
 import tempfile
 from typing import Any
@@ -15,12 +15,12 @@ STEPS, VOCABULARY = 60, 500
 
 
 class WithoutLogits(transformers.GPT2LMHeadModel):
-    """GPT-2, whose loss is computed from the last hidden states, block by block."""
+    """GPT-2 with a loss that is computed from the last hidden states in blocks."""
 
     def forward(
         self, input_ids: Tensor, labels: Tensor, num_items_in_batch: Tensor | None = None, **options: Any
     ) -> CausalLMOutput:
-        """Compute the loss of all tokens but the first: the mean, or the sum divided by ``num_items_in_batch``."""
+        """Compute the loss of all tokens except the first: the mean, or the sum divided by ``num_items_in_batch``."""
         features = self.transformer(input_ids, **options).last_hidden_state[:, :-1].flatten(0, 1)
         targets, weight = labels[:, 1:].flatten(), self.lm_head.weight
         if num_items_in_batch is None:
@@ -30,7 +30,7 @@ class WithoutLogits(transformers.GPT2LMHeadModel):
 
 
 def texts() -> list[dict[str, Tensor]]:
-    """Sequences of tokens, each of which determines the next; labels leave out some tokens by -100."""
+    """Sequences in which each token determines the next; some labels are -100, which is ignored."""
     generator = torch.Generator().manual_seed(0)
     starts, steps = torch.randint(VOCABULARY, (2, 64, 1), generator=generator)
     tokens = (starts + steps.remainder(3) * torch.arange(32)).remainder(VOCABULARY)
@@ -39,7 +39,7 @@ def texts() -> list[dict[str, Tensor]]:
 
 
 def train(model_class: type[transformers.GPT2LMHeadModel]) -> list[float]:
-    """Train with gradient accumulation; the losses."""
+    """Train with gradient accumulation, and return the losses."""
     transformers.set_seed(0)
     config = transformers.GPT2Config(
         vocab_size=VOCABULARY, n_positions=32, n_embd=64, n_layer=2, n_head=2,
@@ -59,8 +59,8 @@ def train(model_class: type[transformers.GPT2LMHeadModel]) -> list[float]:
 
 
 def main() -> None:
-    """Train with the model's own loss, which computes all logits, and without them."""
-    # The sums of the products are taken in another order than in the output layer of the model, so u is that of a sum.
+    """Train with the loss of the model, which computes all logits, and with the blockwise loss."""
+    # Products are summed in a different order than in the output layer of the model, so u is that of a sum.
     compare("transformers", train(transformers.GPT2LMHeadModel), train(WithoutLogits), u=2.0**-22)
 
 
