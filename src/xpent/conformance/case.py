@@ -96,7 +96,7 @@ QUANTITIES = {
 }
 
 
-class Due(StrEnum):
+class Result(StrEnum):
     """The expected outcome of a call."""
 
     VALUE = "value"  # the exact value within its error bound; NaN and infinity must be the same
@@ -131,7 +131,7 @@ class Case:
         "cross_entropy", "linear_cross_entropy", "softmax", "log_softmax" or "logsumexp".
     needs : tuple of Capability
         The features that are required in addition to the function, its options, the layout and the quantities.
-    due : Due
+    result : Result
         The expected outcome of the call.
     check : str
         The check, a key of `checks.CHECKS`.
@@ -152,8 +152,8 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     function: str = "cross_entropy"
     needs: tuple[Capability, ...] = (Capability.INDICES,)
-    due: Due = Due.VALUE
-    check: str = "answers"
+    result: Result = Result.VALUE
+    check: str = "values"
     quantities: tuple[str, ...] = ("value", "gradient")
     dtypes: tuple[str, ...] = DTYPES
     cotangent: Numbers | float | None = None

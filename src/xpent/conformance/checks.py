@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xpent.conformance import digits
-from xpent.conformance.case import Due
+from xpent.conformance.case import Result
 from xpent.conformance.dtypes import EPSILON, Numbers
 from xpent.conformance.expected import Expected, expected
 from xpent.conformance.libraries import Unsupported
@@ -48,27 +48,27 @@ class Verdict:
         return min((cause for cause, _ in self.wrong), key=CAUSES.index, default="")
 
 
-def answers(trial: Trial) -> Verdict:
+def values(trial: Trial) -> Verdict:
     """Values and derivatives are within their error bounds, or the call raises an error, as the case requires."""
-    due = trial.case.due
-    if due is not Due.VALUE and trial.control is not None and trial.control.reason_against() is None:
+    required = trial.case.result
+    if required is not Result.VALUE and trial.control is not None and trial.control.reason_against() is None:
         trial.control.compute("value")
-    if due is Due.ERROR:
+    if required is Result.ERROR:
         return _error(trial)
     verdict = Verdict()
     for quantity in trial.case.quantities:
         try:
-            answer = trial.compute(quantity)
+            result = trial.compute(quantity)
         except Unsupported as reason:
             verdict.left_out[quantity] = str(reason)
             continue
         except Raised:
-            if due is not Due.ERROR_OR_NAN:
+            if required is not Result.ERROR_OR_NAN:
                 raise
             if quantity == "value":
                 return verdict
             continue
-        _compare(verdict, trial, quantity, answer)
+        _compare(verdict, trial, quantity, result)
     if len(verdict.left_out) == len(trial.case.quantities):
         raise Unsupported("; ".join(dict.fromkeys(verdict.left_out.values())))
     return verdict
@@ -76,23 +76,23 @@ def answers(trial: Trial) -> Verdict:
 
 def _error(trial: Trial) -> Verdict:
     try:
-        answer = trial.compute("value")
+        result = trial.compute("value")
     except Raised:
         return Verdict()
-    return Verdict(wrong=[(NO_ERROR, f"no error was raised; the value is {answer.ravel()[:3].tolist()}")])
+    return Verdict(wrong=[(NO_ERROR, f"no error was raised; the value is {result.ravel()[:3].tolist()}")])
 
 
-def _compare(verdict: Verdict, trial: Trial, quantity: str, answer: Numbers) -> None:
+def _compare(verdict: Verdict, trial: Trial, quantity: str, result: Numbers) -> None:
     right = expected(trial.case, trial.dtype, quantity, trial.reduction(quantity))
-    if answer.shape != right.exact.shape:
-        verdict.wrong.append((SHAPE, f"{quantity} has the shape {answer.shape} instead of {right.exact.shape}"))
+    if result.shape != right.exact.shape:
+        verdict.wrong.append((SHAPE, f"{quantity} has the shape {result.shape} instead of {right.exact.shape}"))
         return
-    units, shares = right.errors(answer, trial.dtype, accepts_nan=trial.implementation.masked_rows_are_nan)
+    units, shares = right.errors(result, trial.dtype, accepts_nan=trial.implementation.masked_rows_are_nan)
     verdict.errors[quantity] = _largest(units)
     share = _largest(shares)
     verdict.share = max(verdict.share, share)
     if not share <= 1:
-        verdict.wrong.append(_worst(trial.dtype, quantity, answer, right, units, shares))
+        verdict.wrong.append(_worst(trial.dtype, quantity, result, right, units, shares))
 
 
 def _largest(errors: Numbers) -> float:
@@ -101,16 +101,16 @@ def _largest(errors: Numbers) -> float:
 
 
 def _worst(
-    dtype: str, quantity: str, answer: Numbers, right: Expected, units: Numbers, shares: Numbers
+    dtype: str, quantity: str, result: Numbers, right: Expected, units: Numbers, shares: Numbers
 ) -> tuple[str, str]:
-    at = np.unravel_index(int(np.argmax(np.nan_to_num(shares, nan=math.inf, posinf=math.inf))), answer.shape)
+    at = np.unravel_index(int(np.argmax(np.nan_to_num(shares, nan=math.inf, posinf=math.inf))), result.shape)
     place = f"[{', '.join(map(str, at))}]" if at else ""
     exact, error = float(right.exact[at]), float(units[at])
     precision = 17 if dtype == "float64" else 9
-    text = f"{quantity}{place} is {float(answer[at]):.{precision}g} instead of {exact:.{precision}g}"
+    text = f"{quantity}{place} is {float(result[at]):.{precision}g} instead of {exact:.{precision}g}"
     if math.isfinite(error):
         text += f", an error of {error:.2g} u where {float(right.allowed(dtype)[at]):.2g} u are allowed"
-    is_finite = math.isfinite(exact), math.isfinite(float(answer[at]))
+    is_finite = math.isfinite(exact), math.isfinite(float(result[at]))
     return {(True, False): NON_FINITE, (False, True): FINITE}.get(is_finite, INACCURATE), text
 
 
@@ -212,7 +212,7 @@ def training(trial: Trial) -> Verdict:
 
 
 CHECKS: dict[str, Callable[[Trial], Verdict]] = {
-    "answers": answers,
+    "values": values,
     "inputs unchanged": inputs_unchanged,
     "no warnings": no_warnings,
     "same bits repeated": same_bits_repeated,

@@ -40,13 +40,13 @@ class Expected:
         parts = (near, rest, scale, np.broadcast_to(units, near.shape))
         return cls(*(np.asarray(part, dtype=np.float64) for part in parts))
 
-    def errors(self, answer: Numbers, dtype: str, *, accepts_nan: bool = False) -> tuple[Numbers, Numbers]:
+    def errors(self, result: Numbers, dtype: str, *, accepts_nan: bool = False) -> tuple[Numbers, Numbers]:
         """Errors in units of u and relative to the allowed error; NaN if a NaN or infinity is unexpected or missing."""
         may_be_nan = np.isnan(self.exact) | (accepts_nan & np.asarray(self.may_be_nan))
-        is_same = (answer == self.exact) | (np.isnan(answer) & may_be_nan)
-        is_finite = np.isfinite(self.exact) & np.isfinite(answer)
+        is_same = (result == self.exact) | (np.isnan(result) & may_be_nan)
+        is_finite = np.isfinite(self.exact) & np.isfinite(result)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            difference = abs((answer - self.exact) - self.rest)
+            difference = abs((result - self.exact) - self.rest)
             units = np.where(difference <= SMALLEST[dtype], 0.0, difference / (EPSILON[dtype] / 2 * self.scale))
             units = np.where(is_finite, units, np.where(is_same, 0.0, np.nan))
             return units, units / self.allowed(dtype)
@@ -70,9 +70,9 @@ def expected(case: Case, dtype: str, quantity: str, reduction: str | None) -> Ex
     return _known[key]
 
 
-def remember(case: Case, dtype: str, quantity: str, reduction: str | None, answer: Expected) -> None:
+def store(case: Case, dtype: str, quantity: str, reduction: str | None, result: Expected) -> None:
     """Cache an expected result of another process, for a dtype that is `Case.exact_dtype` of itself."""
-    _known[case, dtype, quantity, reduction] = answer
+    _known[case, dtype, quantity, reduction] = result
 
 
 class Layout:
@@ -90,7 +90,7 @@ class Layout:
         """Move the classes to the last axis and reshape to (N, C)."""
         return np.moveaxis(x, self.axes, self.last).reshape(math.prod(self.batch), math.prod(self.classes))
 
-    def whole(self, rows: Numbers) -> Numbers:
+    def from_rows(self, rows: Numbers) -> Numbers:
         """Undo `rows`."""
         return np.moveaxis(rows.reshape(self.batch + self.classes), self.last, self.axes)
 
@@ -150,12 +150,12 @@ def _in_rows(
     if "sample_weight" in options:
         options["sample_weight"] = options["sample_weight"].reshape(-1)
     g = case.cotangent_in(dtype)
-    answer = functools.partial(oracle.CrossEntropy, targets=targets, cotangent=1.0 if g is None else g, **options)
-    return layout, answer, _units(x, targets, options)
+    exact_loss = functools.partial(oracle.CrossEntropy, targets=targets, cotangent=1.0 if g is None else g, **options)
+    return layout, exact_loss, _units(x, targets, options)
 
 
 @cache
-def _answer(case: Case, dtype: str, reduction: str | None) -> oracle.CrossEntropy:
+def _exact_loss(case: Case, dtype: str, reduction: str | None) -> oracle.CrossEntropy:
     layout, of_logits, _ = _in_rows(case, dtype, reduction)
     return of_logits(layout.rows(case.arrays_in(dtype)[0]))
 
@@ -165,26 +165,26 @@ def _of_cross_entropy(case: Case, dtype: str, quantity: str, reduction: str | No
     if kind == "hvp" and reduction == "none":
         reduction = "sum"
     layout, of_logits, units = _in_rows(case, dtype, reduction)
-    answer = _answer(case, dtype, reduction)
-    is_masked = oracle.is_fully_masked(answer.x)
+    exact_loss = _exact_loss(case, dtype, reduction)
+    is_masked = oracle.is_fully_masked(exact_loss.x)
     if kind == "value":
-        return _of_losses(answer.loss, answer.loss_scale, units, is_masked, layout.batch, reduction)
+        return _of_losses(exact_loss.loss, exact_loss.loss_scale, units, is_masked, layout.batch, reduction)
     x, v = (layout.rows(array) for array in (case.arrays_in(dtype)[0], case.tangent_in(dtype)))
     size = abs(oracle.exact(v))
     if kind == "jvp":
         losses = oracle.derivative_along(lambda x: of_logits(x).loss, x, v)
-        scale = np.sum(answer.gradient_scale * size, axis=-1 if reduction == "none" else None)
+        scale = np.sum(exact_loss.gradient_scale * size, axis=-1 if reduction == "none" else None)
         return _of_losses(losses, scale, units + 10, is_masked, layout.batch, reduction)
     if kind == "hvp":
         p = oracle.softmax(np.where(of_logits.keywords.get("where", True), x, -np.inf))
-        scale = answer.curvature * p * (size + oracle.row_sum(p * size))
+        scale = exact_loss.curvature * p * (size + oracle.row_sum(p * size))
         exact, units = oracle.derivative_along(lambda x: of_logits(x).gradient, x, v), 2 * units
     elif quantity == "gradient":
-        exact, scale = answer.gradient, answer.gradient_scale
+        exact, scale = exact_loss.gradient, exact_loss.gradient_scale
     else:
-        exact, scale = answer.gradient_of_targets, answer.gradient_of_targets_scale
-    entries = Expected.of(*map(layout.whole, (exact, scale, np.broadcast_to(units, x.shape))))
-    return replace(entries, may_be_nan=layout.whole(np.broadcast_to(is_masked, x.shape)))
+        exact, scale = exact_loss.gradient_of_targets, exact_loss.gradient_of_targets_scale
+    entries = Expected.of(*map(layout.from_rows, (exact, scale, np.broadcast_to(units, x.shape))))
+    return replace(entries, may_be_nan=layout.from_rows(np.broadcast_to(is_masked, x.shape)))
 
 
 def _of_linear(case: Case, dtype: str, quantity: str, reduction: str | None) -> Expected:
@@ -196,13 +196,13 @@ def _of_linear(case: Case, dtype: str, quantity: str, reduction: str | None) -> 
     targets = targets.reshape(-1) if targets.ndim == len(batch) else targets.reshape(-1, classes)
     g = case.cotangent_in(dtype)
     logits, slope = oracle.linear(x, weight, bias, softcap)
-    answer = oracle.CrossEntropy(logits, targets, cotangent=1.0 if g is None else g, **options)
+    exact_loss = oracle.CrossEntropy(logits, targets, cotangent=1.0 if g is None else g, **options)
     near = np.asarray(logits, dtype=np.float64)
     # a capped logit has a relative error of a few u
     units = _units(near, targets, options) + (0 if softcap is None else 4 + 2 * np.max(abs(near)))
     if quantity == "value":
-        return _of_losses(answer.loss, answer.loss_scale, units, oracle.is_fully_masked(near), batch, reduction)
-    inner, scale = answer.gradient * slope, answer.gradient_scale * slope
+        return _of_losses(exact_loss.loss, exact_loss.loss_scale, units, oracle.is_fully_masked(near), batch, reduction)
+    inner, scale = exact_loss.gradient * slope, exact_loss.gradient_scale * slope
     x = np.where(np.any(scale != 0, axis=-1, keepdims=True), oracle.exact(x), 0)  # inactive rows may contain NaN
     weight = oracle.exact(weight)
     if quantity == "gradient":
@@ -243,5 +243,5 @@ def _of_softmax(case: Case, dtype: str, quantity: str) -> Expected:
     if is_sum and kind != "vjp":
         found = Expected.of(*(np.reshape(part, layout.batch) for part in parts))
         return replace(found, may_be_nan=np.reshape(is_masked, layout.batch))
-    found = Expected.of(*(layout.whole(np.broadcast_to(part, x.shape)) for part in parts))
-    return replace(found, may_be_nan=layout.whole(np.broadcast_to(is_masked, x.shape)))
+    found = Expected.of(*(layout.from_rows(np.broadcast_to(part, x.shape)) for part in parts))
+    return replace(found, may_be_nan=layout.from_rows(np.broadcast_to(is_masked, x.shape)))

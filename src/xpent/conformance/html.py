@@ -11,12 +11,12 @@ from xpent.conformance.dtypes import DTYPES
 from xpent.conformance.report import (
     EXPECTED,
     Report,
-    not_claimed,
+    overall_status,
     severity,
     share_in_words,
-    standing,
     summary,
     units,
+    unsupported_reasons,
     verdict,
 )  # fmt: skip
 from xpent.conformance.runner import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
@@ -28,14 +28,15 @@ def to_html(report: Report) -> str:
     """Render a table of categories by implementations, and for each of its cells a table of the cases."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        units=units, share_in_words=share_in_words, standing=standing, summary=summary, cases=_cases, kind=_kind
-    )
+        units=units, share_in_words=share_in_words, overall_status=overall_status, summary=summary,
+        cases=_cases, kind=_kind,
+    )  # fmt: skip
     template = environment.from_string(files("xpent.conformance").joinpath("report.html.jinja").read_text("utf-8"))
     run = {outcome.dtype for outcome in report.outcomes if outcome.status != UNSUPPORTED}
     return template.render(
         report=report,
         grid={c: {name: report.cell(c, name) for name in report.implementations} for c in report.categories},
-        reasons={name: not_claimed(report, name) for name in report.implementations},
+        reasons={name: unsupported_reasons(report, name) for name in report.implementations},
         dtypes=[dtype for dtype in DTYPES if dtype in run],
         verdict=verdict(report),
         signs=SIGNS,
@@ -44,7 +45,7 @@ def to_html(report: Report) -> str:
 
 def _kind(outcome: Outcome) -> str:
     """The status that determines the colour and the sign of an outcome."""
-    return standing([outcome])
+    return overall_status([outcome])
 
 
 def _cases(outcomes: list[Outcome]) -> list[dict[str, Outcome]]:

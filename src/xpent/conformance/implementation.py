@@ -64,7 +64,7 @@ class Implementation:
         universal = f"from xpent.conformance import implementation\n{function} = implementation({self.name!r})"
         return self.source.get(function, f"{universal}.functions[{function!r}]")
 
-    def claims(self, function: str) -> frozenset[Capability]:
+    def capabilities(self, function: str) -> frozenset[Capability]:
         """The features that a function supports."""
         parameters = parameters_of(self.functions[function])
         missing = set() if parameters is None else {option for option in OPTIONS if option not in parameters}
@@ -80,17 +80,17 @@ class Implementation:
             return f"has no {case.function}"
         if case.category in self.excludes:
             return self.excludes[case.category]
-        claims = self.claims(case.function)
+        capabilities = self.capabilities(case.function)
         for need in case.requirements:
-            if need not in claims:
+            if need not in capabilities:
                 return self.lacks.get(need, f"has no parameter {need.partition('=')[0]}")
         return None
 
     def reduction(self, function: str, *preferred: str) -> str | None:
         """The first of the preferred reductions that a function supports."""
-        claims = self.claims(function)
+        capabilities = self.capabilities(function)
         for reduction in preferred:
-            if Capability(f"reduction={reduction!r}") in claims:
+            if Capability(f"reduction={reduction!r}") in capabilities:
                 return reduction
         raise Unsupported(f"supports none of the reductions {', '.join(preferred)}")
 

@@ -111,7 +111,7 @@ def by_cause(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     return groups
 
 
-def standing(outcomes: Iterable[Outcome]) -> str:
+def overall_status(outcomes: Iterable[Outcome]) -> str:
     """The worst unexpected status; otherwise "expected" if a failure was expected, "pass" or "unsupported"."""
     outcomes = list(outcomes)
     surprises = {outcome.status for outcome in outcomes if not outcome.holds}
@@ -150,7 +150,7 @@ def verdict(report: Report) -> str:
     return f"{', '.join(parts)}."
 
 
-def not_claimed(report: Report, name: str) -> Counter[str]:
+def unsupported_reasons(report: Report, name: str) -> Counter[str]:
     """The reasons why checks of an implementation were not run, with their counts, most common first."""
     reasons: Counter[str] = Counter()
     for outcome in report.of(name):

@@ -11,10 +11,10 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from typing import Any
 
-from xpent.conformance.case import QUANTITIES, Due
+from xpent.conformance.case import QUANTITIES, Result
 from xpent.conformance.cases import ALL, BY_ID
 from xpent.conformance.dtypes import DTYPES
-from xpent.conformance.expected import Expected, expected, remember
+from xpent.conformance.expected import Expected, expected, store
 from xpent.conformance.implementation import Implementation
 from xpent.conformance.implementations import Known
 from xpent.conformance.libraries import Unsupported
@@ -24,7 +24,7 @@ from xpent.conformance.runner import Outcome, as_implementation, check_dtypes, c
 Progress = Callable[[str, int, int], None]  # called with a name, the number of finished checks and their total
 Task = tuple[str, str]  # the id of a case, and a dtype
 Job = tuple[Known, Task]
-Answers = dict[tuple[str, str, str, str | None], Expected]  # by id, dtype, quantity and reduction
+ExactValues = dict[tuple[str, str, str, str | None], Expected]  # by id, dtype, quantity and reduction
 
 
 def check(
@@ -95,13 +95,13 @@ def check_all(selection: Mapping[Known, Collection[Task]], progress: Progress) -
     once.
     """
     count, report = os.cpu_count() or 1, Report([])
-    answers = _exact_answers({task for tasks in selection.values() for task in tasks}, count, progress)
+    values = _exact_values({task for tasks in selection.values() for task in tasks}, count, progress)
     waiting, running = _workers(selection), dict[Future[Any], _Worker]()
     done: Counter[str] = Counter()
     while waiting or running:
         while waiting and len(running) < count:
             worker = waiting.pop()  # the slowest implementations come last and are started first
-            worker.start(answers)
+            worker.start(values)
             running[worker.next()] = worker
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             worker = running.pop(future)
@@ -139,9 +139,9 @@ class _Worker:
         self.jobs = list(jobs)[::-1]
         self.names = list(dict.fromkeys(known.name for known, _ in jobs))
 
-    def start(self, answers: Answers) -> None:
+    def start(self, values: ExactValues) -> None:
         """Start the process and send it the exact values."""
-        self.pool = _processes(1, _receive, answers)
+        self.pool = _processes(1, _receive, values)
 
     def next(self) -> Future[tuple[str, Outcome]]:
         """Submit the next job."""
@@ -175,10 +175,10 @@ def _processes(count: int, *start: Any) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), start[0] if start else None, start[1:])
 
 
-def _receive(answers: Answers) -> None:
+def _receive(values: ExactValues) -> None:
     """Store exact values that were computed in another process."""
-    for (case, dtype, quantity, reduction), answer in answers.items():
-        remember(BY_ID[case], dtype, quantity, reduction, answer)
+    for (case, dtype, quantity, reduction), value in values.items():
+        store(BY_ID[case], dtype, quantity, reduction, value)
 
 
 def _work(known: Known, task: Task) -> tuple[str, Outcome]:
@@ -192,24 +192,24 @@ def _made(known: Known) -> Implementation:
     return known.make()
 
 
-def _exact_answers(tasks: Collection[Task], count: int, progress: Progress) -> Answers:
+def _exact_values(tasks: Collection[Task], count: int, progress: Progress) -> ExactValues:
     """Compute the exact values, the largest cases first, to balance the load."""
     sizes = {case.id: sum(array.size for array in case.arrays) for case in ALL}
     questions = {(case, BY_ID[case].exact_dtype(dtype)) for case, dtype in tasks}
     longest_first = sorted(questions, key=lambda question: -sizes[question[0]])
-    answers: Answers = {}
+    values: ExactValues = {}
     with _processes(count) as pool:
-        for i, part in enumerate(pool.map(_answers_of, longest_first)):
-            answers.update(part)
+        for i, part in enumerate(pool.map(_exact_values_of, longest_first)):
+            values.update(part)
             progress("exact values", i + 1, len(questions))
-    return answers
+    return values
 
 
-def _answers_of(task: Task) -> Answers:
+def _exact_values_of(task: Task) -> ExactValues:
     case, dtype = BY_ID[task[0]], task[1]
-    if case.check != "answers" or case.due is Due.ERROR:
+    if case.check != "values" or case.result is Result.ERROR:
         return {}
-    found: Answers = {}
+    found: ExactValues = {}
     for quantity in case.quantities:
         default = "sum" if QUANTITIES[quantity].kind == "hvp" else "none"
         reduction = case.options.get("reduction", default) if case.is_loss else None

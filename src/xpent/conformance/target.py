@@ -87,7 +87,7 @@ def target(
         raise ValueError(f"computes must be one of {', '.join(known)}, got {computes!r}")
     if signature != "xpent" and computes != "cross_entropy":
         raise ValueError(f"signature {signature!r} requires computes='cross_entropy', got {computes!r}")
-    lacking, excluded = _not_claimed(lacks or {})
+    lacking, excluded = _unsupported(lacks or {})
     adapt = signatures.SIGNATURES[signature]
     on = libraries.library(library, device)
     if library != "numpy":
@@ -106,7 +106,7 @@ def target(
     )
 
 
-def _not_claimed(lacks: Mapping[str, str]) -> tuple[dict[Capability, str], dict[str, str]]:
+def _unsupported(lacks: Mapping[str, str]) -> tuple[dict[Capability, str], dict[str, str]]:
     """The capabilities and the categories that are not supported, with the reasons."""
     known = [*map(str, Capability), *(CATEGORY + category for category in CATEGORIES)]
     for name in lacks:

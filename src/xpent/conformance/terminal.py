@@ -11,7 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from xpent.conformance.report import EXPECTED, Report, by_cause, not_claimed, share_in_words, standing, summary, verdict
+from xpent.conformance.report import (
+    EXPECTED,
+    Report,
+    by_cause,
+    overall_status,
+    share_in_words,
+    summary,
+    unsupported_reasons,
+    verdict,
+)
 from xpent.conformance.runner import ERROR, FAILS, PASS, UNSUPPORTED, Outcome
 
 FEW = 3  # up to so many unexpected outcomes are printed in full, and up to so many reasons per implementation
@@ -77,7 +86,7 @@ def print_report(report: Report, console: Console | None = None, *, hints: Itera
 
 
 def _reasons(report: Report, name: str) -> str:
-    reasons = [f"{reason} ({count})" for reason, count in not_claimed(report, name).items()]
+    reasons = [f"{reason} ({count})" for reason, count in unsupported_reasons(report, name).items()]
     if len(report.implementations) > FEW and len(reasons) > FEW + 1:
         reasons[FEW:] = [f"{len(reasons) - FEW} more reasons"]
     return "; ".join(reasons)
@@ -115,7 +124,7 @@ def _matrix(report: Report) -> Table:
 
 
 def _cell(outcomes: list[Outcome]) -> Text:
-    return Text(summary(outcomes), style=STYLES[standing(outcomes)], no_wrap=True)
+    return Text(summary(outcomes), style=STYLES[overall_status(outcomes)], no_wrap=True)
 
 
 def _count(outcomes: list[Outcome]) -> int:

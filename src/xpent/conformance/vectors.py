@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from xpent import __version__
-from xpent.conformance.case import QUANTITIES, Case, Due
+from xpent.conformance.case import QUANTITIES, Case, Result
 from xpent.conformance.cases import ALL
 from xpent.conformance.dtypes import DTYPES, EPSILON, SMALLEST, Numbers
 from xpent.conformance.expected import Expected, expected, most_units
@@ -49,7 +49,7 @@ def _write(directory: Path, max_size: int) -> int:
             (directory / f"{function}.json").write_text(text, encoding="utf-8", newline="\n")
             print(f"{function}.json: {len(text) / 1e6:.2f} MB, {len(vectors['tests'])} tests, "
                   f"{len(vectors['leftOut'])} cases omitted")  # fmt: skip
-    sizes = [_size(case) for case in ALL if case.check == "answers" and _size(case) > max_size]
+    sizes = [_size(case) for case in ALL if case.check == "values" and _size(case) > max_size]
     if sizes:
         print(
             f"{len(sizes)} of the omitted cases have more than {max_size} numbers; --max-size {max(sizes)} includes all"
@@ -64,7 +64,7 @@ def vectors_of(
     tests, left_out = [], []
     cases = [case for case in ALL if case.function == function]
     for i, case in enumerate(cases):
-        if case.check != "answers":
+        if case.check != "values":
             left_out.append({"id": case.id, "reason": f"does not test values: {case.check}"})
         elif _size(case) > max_size:
             left_out.append({"id": case.id, "reason": f"has {_size(case)} numbers"})
@@ -116,7 +116,7 @@ def _test(case: Case, dtypes: list[str]) -> dict[str, Json]:
         "comment": case.why,
         "flags": [case.category],
         "needs": [str(need) for need in case.requirements],
-        "result": str(case.due),
+        "result": str(case.result),
         "layout": case.layout,
         "inputs": {name: array(x) for name, x in zip(names, case.arrays_in(dtype), strict=True)},
         "options": {name: _option(value) for name, value in options.items()},
@@ -125,9 +125,9 @@ def _test(case: Case, dtypes: list[str]) -> dict[str, Json]:
         test["cotangent"] = array(cotangent)
     if kinds & {"jvp", "hvp"}:
         test["tangent"] = array(case.tangent_in(dtype))
-    if case.due is not Due.ERROR:
-        answers = {quantity: expected(case, dtype, quantity, reduction) for quantity in case.quantities}
-        test["expected"] = {quantity: _expected(answer, dtypes) for quantity, answer in answers.items()}
+    if case.result is not Result.ERROR:
+        results = {quantity: expected(case, dtype, quantity, reduction) for quantity in case.quantities}
+        test["expected"] = {quantity: _expected(result, dtypes) for quantity, result in results.items()}
     return test
 
 
@@ -150,19 +150,19 @@ def _option(value: Any) -> Json:
     return number(value) if isinstance(value, float) else value
 
 
-def _expected(answer: Expected, dtypes: list[str]) -> dict[str, Json]:
+def _expected(result: Expected, dtypes: list[str]) -> dict[str, Json]:
     """Exact values and allowed errors."""
-    size = abs(answer.exact)
-    scale = np.where(np.isnan(answer.scale), 0.0, answer.scale)  # the scale of an inactive row may be 0 * NaN
-    parts = {"exact": answer.exact, "units": answer.units}
-    if "float64" in dtypes and np.any(answer.rest):  # in the other dtypes it is far below the allowed errors
-        parts["rest"] = answer.rest
+    size = abs(result.exact)
+    scale = np.where(np.isnan(result.scale), 0.0, result.scale)  # the scale of an inactive row may be 0 * NaN
+    parts = {"exact": result.exact, "units": result.units}
+    if "float64" in dtypes and np.any(result.rest):  # in the other dtypes it is far below the allowed errors
+        parts["rest"] = result.rest
     if not np.array_equal(scale[np.isfinite(size)], size[np.isfinite(size)]):
         parts["scale"] = scale
     numbers = {name: list(map(number, x.ravel())) for name, x in parts.items()}
-    may_be_nan = np.broadcast_to(answer.may_be_nan, answer.exact.shape)
+    may_be_nan = np.broadcast_to(result.may_be_nan, result.exact.shape)
     others = {"mayBeNaN": may_be_nan.ravel().tolist()} if np.any(may_be_nan) else {}
-    return {"shape": list(answer.exact.shape), **numbers, **others}
+    return {"shape": list(result.exact.shape), **numbers, **others}
 
 
 def to_text(value: Json, indent: str = "") -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpent.conformance.case import Capability, Case, Due
+from xpent.conformance.case import Capability, Case, Result
 from xpent.conformance.inputs import NAN, distributions, replaced, weights
 
 DEPTH = 4
@@ -65,7 +65,7 @@ CASES = [
     _case("empty-batch", "No rows: the sum is 0.", (_x[:0], _w, _t[:0]), options={"reduction": "sum"}),
     *(
         _case(f"label-{name}", "A label outside [0, C) raises an error or makes its row NaN (ml-cross-entropy#59).",
-              (_x, _w, replaced(_t, 3, label)), due=Due.ERROR_OR_NAN, dtypes=("float32",),
+              (_x, _w, replaced(_t, 3, label)), result=Result.ERROR_OR_NAN, dtypes=("float32",),
               needs=(Capability.INDICES, *([Capability.NO_DEFAULT_IGNORE_INDEX] if label == -100 else [])))
         for name, label in (("minus-1", -1), ("C", 7), ("minus-100", -100))
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpent.conformance.case import Capability, Case, Due
+from xpent.conformance.case import Capability, Case, Result
 from xpent.conformance.inputs import CLASS_WEIGHT, LABELS, SAMPLE_WEIGHT, Q, X, logits, one_hot, replaced
 
 _REJECTED = "A label outside [0, C) raises an error or makes its row NaN, never the loss of another class"
@@ -29,7 +29,7 @@ CASES = [
          needs=(Capability.INDICES, Capability.INT8_LABELS)),
     *(
         Case(f"label-{name}", "labels out of range", f"{_REJECTED}{why}",
-             (X, replaced(LABELS, 3, label)), due=Due.ERROR_OR_NAN, dtypes=("float32", "bfloat16"),
+             (X, replaced(LABELS, 3, label)), result=Result.ERROR_OR_NAN, dtypes=("float32", "bfloat16"),
              needs=needs)
         for name, label, needs, why in (
             ("minus-1", -1, (Capability.INDICES,), "; -1 indexes the last class."),
@@ -43,19 +43,19 @@ CASES = [
     ),
     Case("label-C-in-the-last-row", "labels out of range",
          f"{_REJECTED}; after the last row, C reads outside the array.",
-         (X, replaced(LABELS, 7, 5)), due=Due.ERROR_OR_NAN, dtypes=("float32",)),
+         (X, replaced(LABELS, 7, 5)), result=Result.ERROR_OR_NAN, dtypes=("float32",)),
     Case("label-255-of-uint8", "labels out of range", f"{_REJECTED}; 255 of uint8 is not -1.",
-         (X, replaced(LABELS, 3, 255).astype(np.uint8)), needs=_FAR_UINT8, due=Due.ERROR_OR_NAN,
+         (X, replaced(LABELS, 3, 255).astype(np.uint8)), needs=_FAR_UINT8, result=Result.ERROR_OR_NAN,
          dtypes=("float32",)),
     Case("label-255-beside-ignore-index-minus-1", "labels out of range",
          f"{_REJECTED}; 255 of uint8 is not ignore_index=-1.",
          (X, replaced(LABELS, 3, 255).astype(np.uint8)), {"ignore_index": -1}, needs=_FAR_UINT8,
-         due=Due.ERROR_OR_NAN, dtypes=("float32",)),
+         result=Result.ERROR_OR_NAN, dtypes=("float32",)),
     Case("label-2-to-the-32", "labels out of range", f"{_REJECTED}; 2**32 truncated to 32 bits is class 0.",
-         (X, replaced(LABELS, 3, 2**32)), needs=_FAR, due=Due.ERROR_OR_NAN, dtypes=("float32",)),
+         (X, replaced(LABELS, 3, 2**32)), needs=_FAR, result=Result.ERROR_OR_NAN, dtypes=("float32",)),
     Case("minus-1-beside-ignore-index", "labels out of range",
          f"{_REJECTED}; only labels equal to ignore_index are ignored.",
-         (X, replaced(replaced(LABELS, 3, -100), 5, -1)), {"ignore_index": -100}, due=Due.ERROR_OR_NAN,
+         (X, replaced(replaced(LABELS, 3, -100), 5, -1)), {"ignore_index": -100}, result=Result.ERROR_OR_NAN,
          dtypes=("float32",)),
     Case("class-weight", "class weights", "The loss of each row is multiplied by the weight of its class.", (X, LABELS),
          {"class_weight": CLASS_WEIGHT}),
@@ -154,7 +154,7 @@ CASES += [
     Case("where-broadcast", "where", "The mask is broadcast to the shape of the logits.", (X, LABELS % 4),
          {"where": np.asarray([True, True, True, True, False])}),
     *(
-        Case(name, "invalid arguments", why, inputs, options, needs=needs, due=Due.ERROR, dtypes=("float32",))
+        Case(name, "invalid arguments", why, inputs, options, needs=needs, result=Result.ERROR, dtypes=("float32",))
         for name, why, inputs, options, needs in (
             ("unknown-reduction", "An unknown reduction raises an error.", (X, LABELS),
              {"reduction": "average"}, _HARD),
