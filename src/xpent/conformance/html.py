@@ -44,7 +44,7 @@ def to_html(report: Report) -> str:
 
 
 def _kind(outcome: Outcome) -> str:
-    """The status that determines the colour and the sign of an outcome."""
+    """The status that determines the color and the sign of an outcome."""
     return overall_status([outcome])
 
 

@@ -144,7 +144,7 @@ def verdict(report: Report) -> str:
         parts = [f"{run - expected} of {run} checks pass" if expected else all_of_them]
     else:
         parts = [f"{counts[True, False]} of {run} checks fail"] if counts[True, False] else []
-    parts += [f"{counts[False, False]} of {run} were expected to fail, but pass"] if counts[False, False] else []
+    parts += [f"{counts[False, False]} of {run} pass unexpectedly"] if counts[False, False] else []
     parts += [f"{expected} fail as expected"] if expected else []
     parts += [f"{name} crashed" for name in report.crashed]
     return f"{', '.join(parts)}."

@@ -85,7 +85,7 @@ CASES = [
     Case("2-classes", "number of classes", "Two classes.",
          (X[:, :2], np.argmin(X[:, :2], axis=-1))),
     Case("50257-classes", "number of classes",
-         "The size of GPT-2's vocabulary, which is not a multiple of any block size.",
+         "The size of GPT-2's vocabulary, which is not a multiple of common block sizes.",
          Generated("with_few_values", (1, 50_257))),
     Case("128256-classes", "number of classes", "The size of Llama 3's vocabulary, which exceeds 2**16 (unsloth#19).",
          Generated("with_few_values", (1, 128_256))),

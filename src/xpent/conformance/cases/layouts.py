@@ -74,7 +74,7 @@ CASES = [
         for rows in (1, *_BLOCKS)
     ),
     Case("mean-of-67-rows-of-67-classes", "block sizes",
-         "A mean over a number of rows that is not a multiple of the block size.",
+         "A mean over a number of rows that is not a multiple of a common block size.",
          Generated("sized", (67, 67)), {"reduction": "mean"}, dtypes=_FLOATS),
     Case("inputs-unchanged", "side effects", "Arguments are not modified (unsloth#5002, Liger-Kernel#343).",
          (X, LABELS), check="inputs unchanged"),

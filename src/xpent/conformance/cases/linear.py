@@ -70,15 +70,15 @@ CASES = [
         for name, label in (("minus-1", -1), ("C", 7), ("minus-100", -100))
     ),
     *(
-        _case(f"{classes}-classes", "The number of classes is not a multiple of the block size (verl#2899).",
+        _case(f"{classes}-classes", "A number of classes near a common block size (verl#2899).",
               _layer(3, classes), dtypes=("float32",))
         for classes in _BLOCKS
     ),
     *(
-        _case(f"{rows}-rows", "The number of rows is not a multiple of the block size.",
+        _case(f"{rows}-rows", "A number of rows near a common block size.",
               _layer(rows, 5), dtypes=("float32",))
         for rows in _BLOCKS
     ),
-    _case("67-rows-of-259-classes", "Neither the rows nor the classes are a multiple of the block size.",
+    _case("67-rows-of-259-classes", "Neither the number of rows nor of classes is a multiple of a common block size.",
           _layer(67, 259), options={"reduction": "mean"}),
 ]  # fmt: skip

@@ -86,7 +86,7 @@ CASES = [
     Case("smoothing-of-1", "label smoothing", "eps = 1 gives a uniform target.", (X, LABELS),
          {"label_smoothing": 1.0}, needs=_SMOOTHED),
     Case("smoothing-mean-with-ignored", "label smoothing",
-         "The mean excludes ignored rows, also from the smoothed part (pytorch#73205).",
+         "The mean excludes ignored rows, also in the smoothed part (pytorch#73205).",
          (X, replaced(LABELS, 3, -100)), {"label_smoothing": 0.125, "ignore_index": -100, "reduction": "mean"},
          needs=_SMOOTHED),
     Case("smoothing-with-class-weight", "label smoothing",

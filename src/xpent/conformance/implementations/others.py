@@ -16,7 +16,7 @@ from xpent.conformance.libraries import Unsupported, library
 _NUMPY_LACKS = {
     Capability.DISTRIBUTIONS: "supports only class indices",
     Capability.INTEGER_LOGITS: "requires floating-point logits",
-    Capability.BATCH_INVARIANCE: "is not documented",
+    Capability.BATCH_INVARIANCE: "batch invariance is not documented",
     Capability.GRADIENT_OF_TARGETS: "supports only class indices",
 }
 
@@ -99,7 +99,7 @@ def scikit_learn_array_api() -> Implementation:
     )  # fmt: skip
 
 
-_OPTAX_LACKS = {**signatures.LACKS["optax"], Capability.BATCH_INVARIANCE: "is not documented"}
+_OPTAX_LACKS = {**signatures.LACKS["optax"], Capability.BATCH_INVARIANCE: "batch invariance is not documented"}
 _OPTAX_SOFT_LACKS = {
     Capability.INDICES: "supports only distributions",
     Capability.INTEGER_DISTRIBUTIONS: "requires floating-point distributions",
@@ -147,7 +147,7 @@ _KERAS_LACKS = {
     Capability.SEVERAL_CLASS_AXES: "supports one class axis",
     Capability.INTEGER_LOGITS: "requires floating-point logits",
     Capability.ONE_ROW: "requires a batch",
-    Capability.BATCH_INVARIANCE: "is not documented",
+    Capability.BATCH_INVARIANCE: "batch invariance is not documented",
     Capability.SMOOTHING_OF_UNMASKED: "smooths over all classes, including masked ones",
     Capability.SMOOTHED_INDICES: "supports label smoothing only for distributions",
     Capability.REJECTS_FLOAT_LABELS: "accepts labels of any dtype",

@@ -75,7 +75,7 @@ def _jvp(function: Any) -> Function:
     return jvp
 
 
-_LACKS = {Capability.BATCH_INVARIANCE: "is documented only for NumPy"}
+_LACKS = {Capability.BATCH_INVARIANCE: "batch invariance is documented only for NumPy"}
 _SOURCE = {name: f"import xpent\nfrom xpent import {name}" for name in FUNCTIONS}
 
 

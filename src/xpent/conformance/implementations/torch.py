@@ -17,7 +17,7 @@ _LACKS = {
     **signatures.LACKS["torch"],
     **{Capability(f"{dtype} labels"): "supports int64 and uint8 labels" for dtype in _LABELS},
     Capability.INTEGER_DISTRIBUTIONS: "requires floating-point distributions",
-    Capability.BATCH_INVARIANCE: "is not documented",
+    Capability.BATCH_INVARIANCE: "batch invariance is not documented",
     Capability.GRADIENT_OF_TARGETS: "is not checked for PyTorch",
 }
 
