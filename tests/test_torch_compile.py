@@ -20,7 +20,7 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def _nothing_compiled_before():
+def _reset_compiler():
     torch.compiler.reset()
 
 
