@@ -47,6 +47,7 @@ BAD_OPTIONS = [
     ({"axis": "last"}, TypeError, "axis.*int.*'last'"),
     ({"smoothing": 0.1}, TypeError, "no option smoothing; use label_smoothing.*logits, targets;.*axis, .*normalizer"),
     ({"dim": -1}, TypeError, "no option dim; use axis"),
+    ({"label_smooting": 0.1}, TypeError, "no option label_smooting; use label_smoothing"),
     ({"weight": ONES[:3]}, TypeError, "no option weight; use class_weight"),
     ({"ignore_label": -1}, TypeError, "no option ignore_label; use ignore_index"),
     ({"size_average": False}, TypeError, "no option size_average; use reduction"),

@@ -127,7 +127,7 @@ def logsumexp(x: ArrayT, /, *, axis: Axis = -1, keepdims: bool = False, where: A
     keepdims : bool
         Whether to keep the axes summed over, as axes of length one.
     where : array of booleans, optional
-        Broadcastable to the shape of ``x``. Entries where it is False are left out of the sum.
+        Broadcastable to the shape of ``x``. Entries where it is False are excluded from the sum.
 
     Returns
     -------

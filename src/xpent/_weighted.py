@@ -24,7 +24,7 @@ def weighted_logsumexp(
     Parameters
     ----------
     x, b : arrays of real numbers
-        Broadcastable to each other. Entries of ``x`` with a weight of 0 are left out of the sum, even if not finite.
+        Broadcastable to each other. Entries of ``x`` with a weight of 0 are excluded from the sum, even if not finite.
     axis : int, tuple of ints or None
         The axes summed over; None means all axes.
     keepdims : bool

@@ -125,7 +125,7 @@ def logsumexp(
     return_sign : bool
         Whether to return the logarithm of the absolute value of the sum, and the sign of the sum.
     where : array of booleans, optional
-        Broadcastable with ``a``. Entries where it is False are left out of the sum.
+        Broadcastable with ``a``. Entries where it is False are excluded from the sum.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, axis: Axis = -1, where: Any 
     axis : int, tuple of ints or None
         The class axes; None means all axes.
     where : array of booleans, optional
-        Shape of ``logits``, or that without ``axis``. Entries where it is False are left out of both sums.
+        Shape of ``logits``, or that without ``axis``. Entries where it is False are excluded from both sums.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def poly_loss_cross_entropy(
     axis : int, tuple of ints or None
         The class axes; None means all axes.
     where : array of booleans, optional
-        Shape of ``logits``, or that without ``axis``. Entries where it is False are left out of all sums.
+        Shape of ``logits``, or that without ``axis``. Entries where it is False are excluded from all sums.
 
     Returns
     -------
@@ -246,7 +246,7 @@ def ranking_softmax_loss(
     labels : array of real numbers
         Relevance of the items, broadcastable with ``logits``; cast to their dtype.
     where : array of booleans, optional
-        Broadcastable with ``logits``. Items where it is False are left out.
+        Broadcastable with ``logits``. Items where it is False are excluded.
     weights : array or number, optional
         Weights of the items, broadcastable with ``logits``: the labels are multiplied by them.
     reduce_fn : callable, optional

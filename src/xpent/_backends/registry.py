@@ -130,7 +130,7 @@ def _of_namespace(name: str, array: Array) -> Backend:
 
 
 def as_arrays(**values: Any) -> tuple[Backend, ModuleType, list[Array]]:
-    """Arrays of one library, in one floating-point or complex dtype, of array-likes and numbers; None is left out.
+    """Arrays of one library, in one floating-point or complex dtype, of array-likes and numbers; None is skipped.
 
     Returns their backend and the library's namespace of the array API standard, too. Without an array among the values
     the library is NumPy. One value alone keeps its dtype.

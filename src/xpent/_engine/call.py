@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, Concatenate, NamedTuple
 
 from xpent._backends.base import Array, Backend
@@ -119,7 +120,9 @@ def check_names(function: Callable[..., Any], options: dict[str, Any]) -> None:
     arrays = [name for name in parameters if name not in known]
     for name in options:
         if name not in parameters:
-            hint = f"; use {_OTHER_NAMES[name]}" if _OTHER_NAMES.get(name) in known else ""
+            synonym = _OTHER_NAMES.get(name)
+            meant = [synonym] if synonym in known else get_close_matches(name, known, 1)
+            hint = f"; use {meant[0]}" if meant else ""
             raise TypeError(
                 f"{function.__name__} has no option {name}{hint}. Arrays are positional: {', '.join(arrays)}; "
                 f"options are {', '.join(known)}"

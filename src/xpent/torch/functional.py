@@ -194,7 +194,7 @@ def nll_loss(
     size_average, reduce : bool, optional
         Deprecated in favor of ``reduction``.
     ignore_index : int
-        Rows with this target are left out.
+        Rows with this target are ignored.
     reduction : {"mean", "sum", "none"}
         The mean divides by the sum of the weights of the targets.
 
@@ -252,7 +252,7 @@ def cross_entropy(
     size_average, reduce : bool, optional
         Deprecated in favor of ``reduction``.
     ignore_index : int
-        Rows with this class index are left out.
+        Rows with this class index are ignored.
     reduction : {"mean", "sum", "none"}
         The mean divides by the sum of the weights of the targets; for class probabilities, by the number of rows.
     label_smoothing : float
@@ -337,7 +337,7 @@ def linear_cross_entropy(
     reduction : {"mean", "sum", "none"}
         As in `cross_entropy`.
     ignore_index : int, optional
-        Rows with this class index are left out; None stands for -100. Not allowed with class probabilities.
+        Rows with this class index are ignored; None stands for -100. Not allowed with class probabilities.
     label_smoothing : float
         In [0, 1]: this share of every target is spread evenly over all classes.
     options : LinearCrossEntropyOptions, optional
