@@ -111,6 +111,9 @@ class TorchBackend(Backend):
 
     def class_indices(self, x: Array) -> Array:
         index = torch.arange(x.shape[-1], device=x.device)
+        if x.is_cpu and torch.compiler.is_compiling():
+            # The compiler stores what it takes a view of. Computing the indices for each row takes longer than exp.
+            index = index.as_strided(index.shape, (1,))
         return distributed_like(index, x) if is_distributed(x) else index
 
     def permute_dims(self, x: Array, order: tuple[int, ...]) -> Array:
@@ -148,7 +151,8 @@ class TorchBackend(Backend):
         return x.gather(-1, index)  # take_along_dim makes torch.compile specialize on shapes
 
     def put(self, x: Array, index: Array, value: Array | float) -> Array:
-        if is_distributed(x):  # scatter would gather sharded classes on every device
+        # A compiler fuses a comparison; scatter would be a pass of its own, and gather sharded classes on every device.
+        if torch.compiler.is_compiling() or is_distributed(x):
             return super().put(x, index, value)
         return x.scatter(-1, index, value)
 
