@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -23,7 +25,9 @@ from xpent.bench.measure import Problem, Result
 OURS = "xpent"
 LOGITS = "the logits"
 
-Points = list[tuple[float, float]]
+COLORS = {"numpy": "#0072B2", "torch": "#D55E00", "jax": "#009E73"}  # also distinct for color-blind readers
+
+Points = list[tuple[float, float, float]]  # x, y and the error of y
 
 
 def machine() -> dict[str, str]:
@@ -103,42 +107,63 @@ def check_plot(file: str) -> None:
 
 
 def plot(results: Sequence[Result], file: str) -> None:
-    """Plot time against size, or for a layer memory against classes, on log axes with a panel for each function."""
+    """Plot time against size, or for a layer memory against classes, on log axes with a panel for each function.
+
+    Each library has a color. Lines of xpent are solid, those of other implementations dashed; compiled implementations
+    have square markers. Error bars of times are the spread.
+    """
     from matplotlib.figure import Figure
 
     functions = list(dict.fromkeys(result.problem.function for result in results))
-    figure = Figure(figsize=(6 * len(functions), 5), layout="constrained")
+    figure = Figure(figsize=(7 * len(functions), 4.5), layout="constrained")
     panels = figure.subplots(1, len(functions), squeeze=False)[0]
     for panel, function in zip(panels, functions, strict=True):
         of_function = [result for result in results if result.problem.function == function]
+        panel.set(xscale="log", yscale="log")
         lines = _memory_lines(of_function) if function == LINEAR else _time_lines(of_function)
+        colors = {result.contestant: COLORS[result.library] for result in results} | {LIMIT: "black", LOGITS: "black"}
         for name, points in lines.items():
-            style = {"color": "black", "linestyle": "--"} if name in (LIMIT, LOGITS) else {}
-            width = 2.5 if name.startswith(OURS) else 1.2
-            panel.loglog(*zip(*sorted(points), strict=True), label=name, marker=".", linewidth=width, **style)
+            is_ours, is_compiled = name.startswith(OURS), name.endswith("compiled")
+            x, y, error = zip(*sorted(points), strict=True)
+            panel.errorbar(
+                x, y, error,
+                color=colors[name], linewidth=2.5 if is_ours else 1.2, linestyle="-" if is_ours else "--",
+                marker="s" if is_compiled else "o", markersize=4,
+            )  # fmt: skip
         if function == LINEAR:
-            layers = dict.fromkeys(f"{r.problem.shape[0]} x {r.problem.shape[1]}" for r in of_function)
-            panel.set(title=f"peak memory without inputs and gradients, rows x depth: {', '.join(layers)}")
-            panel.set(xlabel="classes", ylabel="MiB")
+            layers = dict.fromkeys(f"{r.problem.shape[0]} rows of {r.problem.shape[1]} features" for r in of_function)
+            panel.set(title=f"Peak memory beyond inputs and gradients, {', '.join(layers)}")
+            panel.set(xlabel="number of classes", ylabel="peak memory (MiB)")
         else:
-            panel.set(title=function, xlabel="logits", ylabel="ms")
-        panel.grid(visible=True, which="major", alpha=0.3)
-        panel.legend()
-    figure.savefig(file, dpi=120)
+            panel.set(title=function, xlabel="number of logits", ylabel="time (ms)")
+        panel.spines[["top", "right"]].set_visible(False)
+        _label_lines(panel, lines, colors)
+    figure.savefig(file, dpi=200)
+
+
+def _label_lines(panel: Any, lines: dict[str, Points], colors: dict[str, str]) -> None:
+    """Write each name to the right of its line, at least one line of text apart."""
+    panel.get_ylim()  # computes the limits, on which transData depends
+    to_axes = panel.transData + panel.transAxes.inverted()
+    heights = {name: to_axes.transform(max(points)[:2])[1] for name, points in lines.items()}
+    height = -math.inf
+    for name in sorted(heights, key=heights.__getitem__):
+        height = max(heights[name], height + 0.055)
+        panel.text(1.01, height, name, color=colors[name], transform=panel.transAxes, va="center")
 
 
 def _time_lines(results: Sequence[Result]) -> dict[str, Points]:
     lines: dict[str, Points] = {}
     for r in results:
-        lines.setdefault(r.contestant, []).append((r.problem.logits, r.seconds * 1e3))
+        lines.setdefault(r.contestant, []).append((r.problem.logits, r.seconds * 1e3, r.spread * r.seconds * 1e3))
     return lines
 
 
 def _memory_lines(results: Sequence[Result]) -> dict[str, Points]:
     """Peak memory, at least 1 MiB because smaller values are noise, and the size of all logits for comparison."""
     sizes = {r.problem: r.problem.logits * r.problem.itemsize / 2**20 for r in results}
-    lines: dict[str, Points] = {LOGITS: [(problem.shape[-1], size) for problem, size in sizes.items()]}
+    lines: dict[str, Points] = {LOGITS: [(problem.shape[-1], size, 0.0) for problem, size in sizes.items()]}
     for r in results:
         if r.memory is not None:
-            lines.setdefault(r.contestant, []).append((r.problem.shape[-1], max(1.0, r.memory / 2**20)))
+            lines.setdefault(r.contestant, []).append((r.problem.shape[-1], max(1.0, r.memory / 2**20), 0.0))
     return lines
