@@ -145,7 +145,7 @@ def test_usage_errors_are_reported(capsys, arguments, message):
     [
         (["--shape", "6x4"], "ROWSxDEPTHxCLASSES"),
         (["--shape", "6x0x4"], "ROWSxDEPTHxCLASSES"),
-        (["--series", "small"], "--series must be one of bar, classes"),
+        (["--series", "small"], "--series must be one of large, classes"),
         (["--function", "loss"], "--function cannot be combined with linear"),
     ],
 )

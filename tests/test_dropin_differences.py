@@ -57,7 +57,7 @@ def shown(value):
     """Format numbers as in the tables."""
     parts = value if isinstance(value, tuple) else (value,)
     numbers = [float(number) for part in parts for number in np.ravel(np.asarray(part, dtype=np.float64))]
-    return ", ".join([f"{number + 0.0:.4g}" for number in numbers])
+    return ", ".join([f"{number + 0.0:.4g}" for number in numbers]) or "empty"
 
 
 def outcome(expression, names):

@@ -114,8 +114,8 @@ def _add_bench(commands: Any) -> None:
     )
     selection.add_argument(
         "--series",
-        default="bar",
-        help="series of shapes: bar (default), small, elements, classes; linear: bar or classes",
+        default="large",
+        help="series of shapes: large (default), small, elements, classes; linear: large or classes",
     )
     selection.add_argument("--dtype", default="float32", help="float64, float32 (default), float16 or bfloat16")
     selection.add_argument("--device", default="cpu", help="cpu (default), or a device of PyTorch such as cuda")

@@ -250,7 +250,7 @@ def cross_entropy(
         Rows with this class index are ignored: their loss and gradient are 0, whatever their logits.
     label_smoothing : number or array of shape ()
         In [0, 1]: the fraction eps of every target that is distributed uniformly over the K unmasked classes,
-        q = (1 - eps) q + eps / K. If K is 0, the second term is omitted. Not differentiated.
+        q becomes (1 - eps) q + eps / K. If K is 0, the second term is omitted. Not differentiated.
     z_loss : number or array of shape ()
         At least 0: adds z_loss * logsumexp(logits)**2 to the loss of each row that has a target. Not differentiated.
     where : array of booleans, optional
@@ -282,8 +282,8 @@ def cross_entropy(
     Notes
     -----
     With m the maximum of a row, z = x_t - m at its target t and r the sum of exp(x_j - m) over j != t, the loss is
-    log1p(r + expm1(z)) - z, and the gradient is exp(x_j - m) / s, at the target -r / s, with s = r + exp(z): there is
-    no cancellation for confident predictions. For a distribution q, the first maximum is taken out of the sum: the
+    log1p(r / exp(z)), and with s = r + exp(z) the gradient is exp(x_j - m) / s, and -r / s at the target: there is no
+    cancellation for confident predictions. For a distribution q, the first maximum is taken out of the sum: the
     loss is sum_j q_j w_j ((m - x_j) + log1p(r)), the gradient p_j sum_k q_k w_k - q_j w_j. Reference: Blanchard, Higham
     and Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer. Anal. 41(4), 2021.
 
@@ -374,9 +374,9 @@ def linear_cross_entropy(
         At least 0. Divides the sum of the losses, with reduction "mean" or "sum". With 0, the result is 0 if all row
         weights are 0. Not differentiated.
     block_size : int, optional
-        Rows per block. By default, a block has 2**24 logits (64 MiB in float32), in JAX 3/8 of that because it holds
-        three arrays of this size. With smaller blocks, accumulating the gradient of the weight takes longer than the
-        matrix products.
+        Rows per block. By default, a block has about 2**24 logits (64 MiB in float32), or up to 256 rows if that is
+        more and the gradient of the weight is computed. In JAX, which stores two arrays of this size, these numbers
+        are half as large. Smaller blocks are slower, because each adds to the gradient of the weight.
 
     Returns
     -------
@@ -400,9 +400,10 @@ def linear_cross_entropy(
     ``features``; everything else is computed and accumulated in at least float32. A class is masked by a bias of -inf,
     but not by its weights.
 
-    The value, the gradients and reverse mode hold the logits of one block and the results in memory, in JAX also under
-    `jax.jit`. Second derivatives and the gradient with respect to a distribution materialize all logits; so do, in
-    PyTorch, torch.compile, torch.func and forward mode, and in NumPy, forward mode unless the reduction is "none".
+    Computing the value and the gradients, also in reverse mode, holds the logits of one block in memory at a time, in
+    JAX also under `jax.jit`; docs/linear.md lists the exceptions. Second derivatives and the gradient with respect to a
+    distribution materialize all logits; so do, in PyTorch, torch.compile, torch.func and forward mode, and in NumPy,
+    forward mode unless the reduction is "none".
 
     Examples
     --------

@@ -17,7 +17,7 @@ Argnums = int | tuple[int, ...]
 def vjp(
     function: Callable[Concatenate[ArrayT, P], R], primal: ArrayT, /, *primals: P.args, **options: P.kwargs
 ) -> tuple[R, Callable[[R], tuple[ArrayT, ...]]]:
-    """Value of a function and its pullback, the product of a cotangent with the Jacobian.
+    """Value of a function and its pullback, which multiplies a cotangent by the Jacobian.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def jvp(
     tangents: Sequence[Array | None],
     **options: Any,
 ) -> tuple[R, R]:
-    """Value of a function and its pushforward, the product of the Jacobian with tangents.
+    """Value of a function and its directional derivative, the product of the Jacobian with tangents.
 
     Parameters
     ----------

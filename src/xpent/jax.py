@@ -47,9 +47,9 @@ def softmax(x: Any, axis: int | Sequence[int] | None = -1, where: Any = None) ->
 
     Notes
     -----
-    A row that is -inf everywhere is masked, hence 0, as with ``where``; `jax.nn.softmax` returns NaN. Derivatives do
-    not cancel where a probability is close to 1. float16 and bfloat16 are computed in float32. `jax.nn.softmax` also
-    takes complex numbers.
+    A row in which every entry is -inf has softmax 0, as if masked by ``where``; `jax.nn.softmax` returns NaN.
+    Derivatives are computed without cancellation where a probability is close to 1. float16 and bfloat16 are computed
+    in float32. `jax.nn.softmax` also takes complex numbers.
 
     Examples
     --------

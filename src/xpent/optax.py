@@ -98,7 +98,7 @@ def softmax_cross_entropy_with_integer_labels(
         If ``logits`` are not floating-point numbers, ``labels`` not integers or ``where`` not booleans.
     ValueError
         If ``axis`` is not an int or a tuple of ints, is out of range, names an axis twice or names none, there are no
-        classes, the shapes do not broadcast, or a label is out of range. Where looking at the data is not free (under
+        classes, the shapes do not broadcast, or a label is out of range. If the data cannot be inspected (under
         jit or vmap, on a GPU), the loss and the gradient of such a label are NaN.
 
     Notes
@@ -141,7 +141,7 @@ def softmax_cross_entropy_with_integer_labels(
 def safe_softmax_cross_entropy(logits: Any, labels: Any) -> jax.Array:
     """Cross-entropy of distributions as `optax.losses.safe_softmax_cross_entropy` computes it.
 
-    The same as `softmax_cross_entropy`, which is as safe here, along the last axis.
+    The same as `softmax_cross_entropy` along the last axis, which also accepts logits of -inf.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def log_softmax(x: Any, axis: Axis = None) -> Any:
     Notes
     -----
     `scipy.special.log_softmax` returns 0 for the largest entry if its probability is close to 1; here it is accurate.
-    A row that holds +inf is NaN here, and -inf in its other entries there. Integers, booleans, axes of length 0 and
+    A row with +inf is NaN; in SciPy, its other entries are -inf. Integers, booleans, axes of length 0 and
     float16 differ as in `softmax`.
 
     Examples
@@ -124,9 +124,9 @@ def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, 
 
     Notes
     -----
-    The sign of a sum of nothing is 0 here and -1 in SciPy. A weight of 0 beside an ``a`` whose exponential overflows
-    leaves the sum as it is here and can make it NaN in SciPy. The derivative with respect to a weight of 0 is that
-    of the sum here; in SciPy's code, which leaves the entry out, it is 0.
+    The sign of an empty sum is 0; in SciPy it is -1. An entry with weight 0 does not change the sum even if its
+    exponential overflows; in SciPy the sum can be NaN. The derivative with respect to a weight of 0 is
+    exp(a_j) / sum_k b_k exp(a_k); SciPy's implementation omits the entry, so its derivative would be 0.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, 
 
 
 def _of_rows(function: Callable[..., Any], x: Any, axis: Axis, masked: float) -> Any:
-    """A function of rows, with NaN for rows that are -inf everywhere, whose answers are all equal to ``masked``."""
+    """Evaluate a function of rows, but return NaN for rows of -inf, for which the function returns ``masked``."""
     backend, xp, (x,) = as_arrays(x=_required("x", x))
     is_expanded = names_no_axis(axis) or (x.ndim == 0 and axis in (None, 0, -1))
     x, axis = (x[..., None], -1) if is_expanded else (x, axis)

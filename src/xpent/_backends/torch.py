@@ -34,7 +34,7 @@ _NO_ERRSTATE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 class TorchBackend(Backend):
     """Torch tensors, for operations that autograd, torch.func or torch.compile may see.
 
-    It keeps no loop over blocks of rows: autograd and torch.compile would keep the arrays of every block.
+    It does not loop over blocks of rows, because autograd and torch.compile would keep the arrays of every block.
     """
 
     differentiates = True

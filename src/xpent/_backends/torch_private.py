@@ -50,7 +50,7 @@ def data_of_subclass(x: torch.Tensor) -> torch.Tensor | None:
 
 
 def are_eager(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether what is computed from tensors is evaluated at once and recorded by autograd in neither mode."""
+    """Whether operations on tensors are evaluated eagerly, and recorded neither in reverse nor in forward mode."""
     if not are_plain(tensors) or forward_ad._current_level >= 0:
         return False
     return not torch.is_grad_enabled() or not any(x.requires_grad for x in tensors)

@@ -41,8 +41,8 @@ def map_rows(
         The library of the arrays.
     kernel : function
         It computes each row independently and returns one array for each output, with C entries a row if the
-        output has class axes and one entry otherwise. It may use ``out``, an array of the rows' shape and of the dtype
-        computed in, or None, for the one that has C entries, after it has read the logits.
+        output has class axes and one entry otherwise. ``out`` is None or an array with the shape of the rows and
+        the computation dtype. The kernel may write its output with C entries into it, after it has read the logits.
     static : hashable
         Static arguments of the kernel.
     arrays : named tuple of arrays and None
@@ -75,7 +75,7 @@ def map_rows(
 
     results = [result(shape, dtype) for shape, dtype in outputs]
     target_views = [classes_last(kernels, y, axes) if y.ndim == ndim else kernels.with_class_axis(y) for y in results]
-    # A block of a result can be computed in place if its rows are contiguous and of the dtype computed in.
+    # A block of a result can be computed in place if its rows are contiguous and of the computation dtype.
     computed_in = kernels.accumulation_dtype(x.dtype)
     in_place = [y.ndim == ndim and y.dtype == computed_in and axes == (ndim - 1,) for y in results]
     out = results[in_place.index(True)] if True in in_place else None
@@ -124,8 +124,9 @@ def accumulate_blocks(
 ) -> tuple[list[Array], list[Array]]:
     """Sums over blocks of rows, and outputs for the rows, of arrays with rows along the first axis.
 
-    ``function(sums, *block)`` returns the sums with those of a block added, and outputs for the rows of the block; it
-    may use ``shared`` arrays. All rows may be one block, see `Backend.loop`, and are if ``rows`` is None.
+    ``function(sums, *block)`` adds the sums of a block to ``sums``, and returns the result and the outputs for the rows
+    of the block. ``shared`` are the other arrays that it uses. If ``rows`` is None, all rows are one block;
+    `Backend.loop` may also use a single block.
     """
     if rows is not None:
         return backend.for_kernels(*arrays, *sums, *shared).loop(function, sums, tuple(arrays), rows)

@@ -85,7 +85,7 @@ def _key(function: Any, primals: tuple[Any, ...], options: dict[str, Any]) -> An
 
 
 def differentiable(bind: Callable[Concatenate[ArrayT, P], Call]) -> Callable[Concatenate[ArrayT, P], ArrayT]:
-    """Make a public function of one that checks its arguments and returns the call, which is its attribute ``bind``."""
+    """Make a public function that evaluates the `Call` that ``bind`` returns; ``bind`` becomes an attribute of it."""
 
     @functools.wraps(bind)
     def function(*primals: Any, **options: Any) -> Any:
@@ -100,7 +100,7 @@ def differentiable(bind: Callable[Concatenate[ArrayT, P], Call]) -> Callable[Con
 
 
 def names_options(function: Callable[P, R]) -> Callable[P, R]:
-    """A public function that raises an error with the names of its options if it is given another."""
+    """Make a public function raise an error that lists its options if it is called with an unknown option."""
 
     @functools.wraps(function)
     def wrapper(*arrays: P.args, **options: P.kwargs) -> R:

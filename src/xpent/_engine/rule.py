@@ -22,10 +22,11 @@ class Residuals(NamedTuple):
 class Rule:
     """A function of arrays with hand-written derivatives.
 
-    All members take the backend first, and the primals, which can be differentiated, the constants, which cannot, and
-    the options last: a tuple of arrays, a named tuple of arrays, numbers and None, and a named tuple that can be
-    hashed. Calling a rule evaluates it so that the library of the arrays differentiates it through these members. The
-    bodies of ``vjp`` and ``jvp`` call rules in turn, which makes derivatives of every order available.
+    The first argument of all members is the backend. The last three are the primals (a tuple of arrays that can be
+    differentiated), the constants (a named tuple of arrays, numbers and None that cannot be differentiated) and the
+    options (a hashable named tuple). Calling a rule evaluates it so that the library of the arrays differentiates it
+    through these members. The bodies of ``vjp`` and ``jvp`` call rules in turn, which makes derivatives of every order
+    available.
 
     ``value(backend, primals, constants, options)``
         An array or a tuple of arrays.
@@ -36,10 +37,10 @@ class Rule:
     ``forward(backend, argnums, primals, constants, options)``
         The value, and `Residuals`, of primals of which those at positions ``argnums`` will be differentiated.
     ``backward(backend, saved, cotangents, argnums, primals, constants, options)``
-        As ``vjp``, where the result will not be differentiated, with what ``forward`` has saved, or an empty tuple.
+        As ``vjp``, if the result will not be differentiated; ``saved`` is what ``forward`` saved, or an empty tuple.
     ``value_and_grad``
         A rule with the outputs (value, one gradient for each position in ``options.argnums``). The gradients are those
-        of the sum of the value, in the dtype computed in.
+        of the sum of the value, in the computation dtype.
     """
 
     value: Callable[..., Any]

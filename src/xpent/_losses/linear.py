@@ -94,13 +94,13 @@ def affine(backend: Backend, x: Array, weight: Array, bias: Array | None) -> Arr
 
 
 def whole_logits(backend: Backend, x: Array, layer: Layer) -> Array:
-    """The raw logits of rows x, in the dtype computed in, differentiable to any order."""
+    """The raw logits of rows x, in the computation dtype, differentiable to any order."""
     primals = (x, layer.weight) if layer.bias is None else (x, layer.weight, layer.bias)
     return RAW_LOGITS(backend, primals, _NoConstants(), _NoOptions())
 
 
 def finite(backend: Backend, x: Array) -> Array:
-    """0 where it is not finite: the row is inactive, and its G is 0, or non-finite, and its G is NaN."""
+    """Replace non-finite entries by 0. Their rows are either inactive (G is 0) or non-finite (G is NaN)."""
     return backend.xp.where(backend.xp.isfinite(x), x, backend.xp.zeros_like(x))
 
 
@@ -152,8 +152,8 @@ def raw_tangent(
     return sum(parts) if parts else None
 
 
-# The raw logits r as a rule. Its derivatives take features that are not finite for 0, so that the sums over rows in dW
-# are finite where G is 0, though r is what it is in the forward pass: with a softcap, r = inf has a finite loss.
+# The raw logits r as a rule. The value uses non-finite features unchanged, because with a softcap r = inf has a finite
+# loss. The derivatives replace them by 0, so that rows with G = 0 contribute 0 instead of NaN to the sums in dW.
 
 
 class _NoConstants(NamedTuple):
@@ -226,7 +226,7 @@ class _BlockShared(NamedTuple):
 def evaluate(
     backend: Backend, primals: Primals, constants: Constants, options: Options, cotangent: Array | None = None
 ) -> tuple[Array, ...]:
-    """The loss, and its gradients at the positions ``options.argnums`` times a cotangent, in the dtype computed in."""
+    """The loss, and its gradients at the positions ``options.argnums`` times a cotangent, in the computation dtype."""
     is_reduced, argnums = options.reduction != "none", options.argnums
     if cotangent is not None and not is_reduced:
         cotangent = backend.xp.reshape(cotangent, (-1,))

@@ -65,7 +65,7 @@ def broadcast_mask(backend: Backend, where: Array | None, x: Array) -> Array | N
 
 
 def centered(backend: Backend, v: Array, p: Array) -> Array:
-    """v - sum(p v), for v of which a class with p_a > 1/2 has been subtracted: then nothing cancels as p_a nears 1."""
+    """v - sum(p v). The entry of v where p > 1/2 is subtracted from v first, so that nothing cancels as p nears 1."""
     v = v - backend.total(backend.xp.where(p > 0.5, v, 0.0))
     return v - backend.total(p * v)
 

@@ -32,7 +32,7 @@ class Options(NamedTuple):
     is_checked: bool  # whether the class indices are known to be in range
     reduction: str
     argnums: Argnums = ()
-    rounds_gradients: bool = False  # to the dtypes of the primals, else they have the dtype computed in
+    rounds_gradients: bool = False  # to the dtypes of the primals, else they have the computation dtype
 
 
 class TargetRows(NamedTuple):

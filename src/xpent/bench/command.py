@@ -17,13 +17,13 @@ from xpent.bench.measure import Problem, Result, Shape, peak_memory, supports, t
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 SERIES: dict[str, Sequence[Shape]] = {
-    "bar": [(8192, 1000), (512, 32000), (256, 128256)],
+    "large": [(8192, 1000), (512, 32000), (256, 128256)],
     "small": [(32, 10), (128, 100), (1024, 1000)],
     "elements": [(max(1, size // 1000), min(size, 1000)) for size in (10**k for k in range(3, 9))],
     "classes": [(2**22 // classes, classes) for classes in (2, 16, 128, 1024, 8192, 65536, 262144)],
 }
 LINEAR_SERIES: dict[str, Sequence[Shape]] = {
-    "bar": [(2048, 512, 32000), (4096, 1024, 128256)],
+    "large": [(2048, 512, 32000), (4096, 1024, 128256)],
     "classes": [(1024, 256, 2**k) for k in range(11, 18)],
 }
 

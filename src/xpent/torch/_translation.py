@@ -48,7 +48,7 @@ class Loss(NamedTuple):
 
 
 def is_supported(loss: Loss, dtype: torch.dtype, shape: tuple[int, ...], axis: int, target: Any) -> bool:
-    """Whether PyTorch documents the loss of logits of a dtype and shape; of others, its function says what is wrong."""
+    """Whether PyTorch documents a loss with these arguments; otherwise its own function is called, for its errors."""
     weight, ignore_index, reduction, label_smoothing = loss
     if type(label_smoothing) in (float, int) and not label_smoothing >= 0.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")

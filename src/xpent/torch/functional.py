@@ -26,7 +26,7 @@ from xpent.torch._translation import (
     with_nan_rows,
 )
 
-# PyTorch's own functions raise their own errors for what they refuse. `xpent.torch.patch` replaces one of them.
+# Called for unsupported arguments, to raise PyTorch's errors. Bound here because `patch` replaces one of them.
 _softmax, _log_softmax, _nll_loss = functional.softmax, functional.log_softmax, functional.nll_loss
 _cross_entropy, _linear_cross_entropy = functional.cross_entropy, functional.linear_cross_entropy
 
@@ -146,8 +146,8 @@ def logsumexp(input: Tensor, dim: int | tuple[int, ...], keepdim: bool = False, 
 
     Notes
     -----
-    `torch.logsumexp` returns the maximum if the other terms are small beside it; that is rounding, except where the
-    maximum is 0 or nearly 0. There the result is accurate here.
+    `torch.logsumexp` returns the maximum if the other terms are small. This is a correct rounding unless the maximum is
+    close to 0; in that case, only this function is accurate.
 
     Examples
     --------
@@ -210,9 +210,9 @@ def nll_loss(
 
     Notes
     -----
-    The loss reads one number of each row, so there is nothing to compute better. Only float16 and bfloat16 on a CPU,
-    whose sums PyTorch takes in these dtypes, are summed in float32 here: PyTorch's
-    mean of 70000 rows in float16 is NaN.
+    The loss of a row is one entry of ``input``, so only the sum over the rows can be inaccurate. PyTorch sums float16
+    and bfloat16 on a CPU in these dtypes, and its mean of 70000 rows in float16 is NaN; here they are summed in
+    float32.
 
     Examples
     --------
@@ -268,12 +268,12 @@ def cross_entropy(
     ------
     IndexError, NotImplementedError, RuntimeError, TypeError, ValueError
         As `torch.nn.functional.cross_entropy` does. RuntimeError for a negative ``label_smoothing``, which PyTorch
-        takes for 0.
+        treats as 0.
 
     Notes
     -----
-    Loss and gradient are accurate for confident rows, for which PyTorch returns 0, a class of probability 0 may have
-    logit -inf, and sums over rows of float16 and bfloat16 are taken in float32. On a CPU, labels of uint8 may have
+    Loss and gradient are accurate for confident rows, for which PyTorch returns 0. A class of probability 0 may have
+    logit -inf. Sums over rows of float16 and bfloat16 are computed in float32. On a CPU, labels of uint8 may have
     three or more dimensions. Negative weights for class indices on a CPU are left to PyTorch's function.
 
     Examples
@@ -341,9 +341,9 @@ def linear_cross_entropy(
     label_smoothing : float
         In [0, 1]: this share of every target is spread evenly over all classes.
     options : LinearCrossEntropyOptions, optional
-        Its ``batch_chunk_size`` is the number of rows in a block. The rest chooses between memory and accuracy, and
-        how often the gradient may be computed: xpent accumulates in float32 or more, and differentiates any number of
-        times.
+        Its ``batch_chunk_size`` is the number of rows in a block. The other options, which
+        concern memory, accuracy and the number of backward passes, are ignored: xpent accumulates in float32 or a
+        wider dtype, and the result can be differentiated any number of times.
 
     Returns
     -------
@@ -358,10 +358,10 @@ def linear_cross_entropy(
 
     Notes
     -----
-    The logits are computed block by block, with or without ``options``, and never exist all at once, except with a
-    ``linear_weight`` of three or more dimensions and where `xpent.linear_cross_entropy` says so. Smoothed class indices
-    are converted to probabilities, (N, C) numbers, where the bias may mask a class: if it holds -inf, on a GPU and
-    under `torch.compile`.
+    The logits are computed block by block, with or without ``options``. All logits are stored only if ``linear_weight``
+    has three or more dimensions, and in the cases listed in `xpent.linear_cross_entropy`. With label smoothing, class
+    indices are converted to (N, C) probabilities if the bias may mask a class, that is, if it contains -inf, or if it
+    cannot be inspected (on a GPU and under `torch.compile`).
 
     Examples
     --------

@@ -14,7 +14,7 @@ from xpent.torch.functional import cross_entropy, linear_cross_entropy, log_soft
 
 
 class _NotScriptable:
-    """A module that TorchScript, which cannot compile xpent, refuses."""
+    """A module for which `torch.jit.script` raises an error, because TorchScript cannot compile xpent."""
 
     def __prepare_scriptable__(self) -> NoReturn:
         name = type(self).__name__
@@ -92,7 +92,7 @@ def patch() -> Iterator[None]:
     Returns
     -------
     context manager and decorator
-        When left, also by an exception, it puts back what it replaced.
+        On exit, also after an exception, it restores the original function.
 
     Raises
     ------
