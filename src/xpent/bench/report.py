@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import os
 import platform
 import subprocess
@@ -132,7 +132,7 @@ def plot(results: Sequence[Result], file: str) -> None:
             )  # fmt: skip
         if function == LINEAR:
             layers = dict.fromkeys(f"{r.problem.shape[0]} rows of {r.problem.shape[1]} features" for r in of_function)
-            panel.set(title=f"Peak memory beyond inputs and gradients, {', '.join(layers)}")
+            panel.set_title(f"Peak memory beyond inputs and gradients, {', '.join(layers)}", loc="left")
             panel.set(xlabel="number of classes", ylabel="peak memory (MiB)")
         else:
             panel.set(title=function, xlabel="number of logits", ylabel="time (ms)")
@@ -142,13 +142,17 @@ def plot(results: Sequence[Result], file: str) -> None:
 
 
 def _label_lines(panel: Any, lines: dict[str, Points], colors: dict[str, str]) -> None:
-    """Write each name to the right of its line, at least one line of text apart."""
+    """Write each name to the right of its line, at least a line of text apart and not above the panel."""
     panel.get_ylim()  # computes the limits, on which transData depends
-    to_axes = panel.transData + panel.transAxes.inverted()
+    to_axes, gap = panel.transData + panel.transAxes.inverted(), 0.055
     heights = {name: to_axes.transform(max(points)[:2])[1] for name, points in lines.items()}
-    height = -math.inf
-    for name in sorted(heights, key=heights.__getitem__):
-        height = max(heights[name], height + 0.055)
+    upward = sorted(heights, key=heights.__getitem__)
+    for below, name in itertools.pairwise(upward):
+        heights[name] = max(heights[name], heights[below] + gap)
+    heights[upward[-1]] = min(heights[upward[-1]], 1.0)
+    for above, name in itertools.pairwise(reversed(upward)):
+        heights[name] = min(heights[name], heights[above] - gap)
+    for name, height in heights.items():
         panel.text(1.01, height, name, color=colors[name], transform=panel.transAxes, va="center")
 
 
