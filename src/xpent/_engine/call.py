@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Concatenate, NamedTuple
 
 from xpent._backends.base import Array, Backend
@@ -115,6 +114,8 @@ def names_options(function: Callable[P, R]) -> Callable[P, R]:
 
 def check_names(function: Callable[..., Any], options: dict[str, Any]) -> None:
     """Raise an error that lists the options of a public function if one of those given is not among them."""
+    from difflib import get_close_matches  # needed only here, and slows down the import of xpent
+
     parameters = inspect.signature(function).parameters
     known = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
     arrays = [name for name in parameters if name not in known]
