@@ -156,25 +156,16 @@ class TorchBackend(Backend):
             return super().put(x, index, value)
         return x.scatter(-1, index, value)
 
-    def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
-        largest = self.largest(x)
-        m = self.shift(largest)
-        z = self.take(x, index) - m
-        # A compiler fuses a comparison with what is summed, but not a scatter.
-        e = torch.where(self.class_indices(x) == index, 0.0, self.scaled_exp(x - m))
-        r, t = self.with_masked(self._sum_of_many(e) * 2.0**-64, largest), torch.exp(z)
-        return e * 2.0**-64, r, t, self.log_ratio(r, t, z)
-
     def exp_and_rest(self, d: Array, index: Array | None, out: Array | None = None) -> tuple[Array, Array]:
         # The largest term is 1, up to rounding, since a compiler may compute x and its maximum differently. If terms
         # above 3/4 sum to less than 3/2, it is the only one of them, else nothing cancels in their sum - 1.
         e = self.scaled_exp(d)
         is_large = e > 0.75 * 2.0**64
-        small = self._sum_of_many(torch.where(is_large, 0.0, e)) * 2.0**-64
-        large = self._sum_of_many(torch.where(is_large, e, 0.0)) * 2.0**-64
+        small = self.sum_of_many(torch.where(is_large, 0.0, e)) * 2.0**-64
+        large = self.sum_of_many(torch.where(is_large, e, 0.0)) * 2.0**-64
         return e * 2.0**-64, small + torch.where(large < 1.5, 0.0 * large, large - 1.0)
 
-    def _sum_of_many(self, x: Array) -> Array:
+    def sum_of_many(self, x: Array) -> Array:
         # Code compiled for a CPU adds terms one by one: in float32, the sum of 128256 is wrong by up to 340 u.
         if x.dtype != torch.float32 or not x.is_cpu or not torch.compiler.is_compiling():
             return x.sum(-1, keepdim=True)
