@@ -203,3 +203,10 @@ def test_numpy_arrays_can_be_differentiated():
     x = np.asarray([1.0, 2.0, 3.0])
     np.testing.assert_allclose(jax.grad(xpent.logsumexp)(x), xpent.softmax(x), rtol=2.0**-50)
     np.testing.assert_allclose(jax.hessian(xpent.logsumexp)(x), xpent.softmax_jacobian(x), rtol=2.0**-48)
+
+
+@pytest.mark.parametrize("classes", [1000, 50000])
+def test_loss_of_class_indices_stores_no_exponentials(classes):
+    x, labels = jnp.zeros((64, classes), jnp.float32), jnp.zeros(64, jnp.int32)
+    memory = jax.jit(xpent.cross_entropy).lower(x, labels).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < x.nbytes / 8

@@ -81,12 +81,23 @@ class JaxBackend(Backend):
 
     def exponentials(self, x: Array, index: Array, out: Array | None = None) -> tuple[Array, Array, Array, Array]:
         largest = self.largest(x)
-        m = _finite(largest)
-        z = self.take(x, index) - m
         # A scatter is faster than a comparison, which would have to be stored.
         set_zero = self.put if _is_explicit(x) else _scatter
-        e = set_zero(jnp.exp(x - m), index, 0.0)
-        total, t = self.with_masked(self.total(e), largest), jnp.exp(z)
+        e = set_zero(jnp.exp(x - _finite(largest)), index, 0.0)
+        return e, *self._sums(x, index, largest, self.total(e))
+
+    def exponential_sums(self, x: Array, index: Array) -> tuple[Array, Array, Array]:
+        if not _are_known(x.shape[-1:]) or x.shape[-1] > 2**24:  # class indices must be exact in float32
+            return super().exponential_sums(x, index)
+        largest = self.largest(x)
+        total = _sum_of(_exp_except_at, x, _finite(largest), self.class_indices(x), index)
+        return self._sums(x, index, largest, total)
+
+    def _sums(self, x: Array, index: Array, largest: Array, total: Array) -> tuple[Array, Array, Array]:
+        """r, t and log((r + t) / t) from the sums of the exponentials without those at the index."""
+        m = _finite(largest)
+        z = self.take(x, index) - m
+        total, t = self.with_masked(total, largest), jnp.exp(z)
         # On a CPU, XLA flushes subnormal numbers to zero, which is accurate for one exponential but not for a sum of
         # many. If the sum is that small, only the term at the index can exceed 3/4.
         is_small = total < x.shape[-1] * self.smallest_term(x.dtype)
@@ -95,7 +106,7 @@ class JaxBackend(Backend):
             lambda: jnp.where(is_small, _sum_of(_small_scaled_exp, x, m) * 2.0**-64, total),
             lambda: total,
         )
-        return e, r, t, self.log_ratio(r, t, z)
+        return r, t, self.log_ratio(r, t, z)
 
     def exp_and_rest(self, d: Array, index: None, out: Array | None = None) -> tuple[Array, Array]:
         return jnp.exp(d), self.rest_sum(d, jnp.zeros_like(self.one_of_row(d)), None)
@@ -277,14 +288,23 @@ def _small_scaled_exp(x: Array, shift: Array) -> Array:
     return e * (1.0 - jnp.floor(e * 2.0**-64 + 0.25))  # XLA does not fuse jnp.where with the sum
 
 
-def _sum_of(function: Any, x: Array, shift: Array) -> Array:
-    """The sum over each row of a function of x and the shift, which XLA computes without storing the terms."""
+def _exp_except_at(x: Array, shift: Array, classes: Array, index: Array) -> Array:
+    """exp(x - shift), and 0 at the index. XLA would store the result of a comparison instead of fusing it."""
+    distance = classes.astype(jnp.float32) - index.astype(jnp.float32)
+    return jnp.exp(x - shift) * jnp.minimum(jnp.abs(distance), 1.0).astype(x.dtype)
+
+
+def _sum_of(function: Any, x: Array, *others: Array) -> Array:
+    """The sum over each row of a function of x and others, which XLA computes without storing the terms.
+
+    Each of the others has one entry per row, of shape (..., 1), or one per class.
+    """
     length = x.shape[-1]
     group = None if _is_explicit(x) or not _are_known((length,)) else _group(length)
     if group is None:
-        return jnp.sum(function(x, shift), axis=-1, keepdims=True)
-    groups = jnp.reshape(x, (*x.shape[:-1], length // group, group))
-    sums = 0.5 * jnp.sum(function(groups, shift[..., None]), axis=-1)  # the factor keeps XLA from merging both sums
+        return jnp.sum(function(x, *others), axis=-1, keepdims=True)
+    groups = [a[..., None] if a.shape[-1] == 1 else jnp.reshape(a, (*a.shape[:-1], -1, group)) for a in (x, *others)]
+    sums = 0.5 * jnp.sum(function(*groups), axis=-1)  # the factor keeps XLA from merging both sums
     return 2.0 * jnp.sum(sums, axis=-1, keepdims=True)
 
 
