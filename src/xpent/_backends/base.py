@@ -325,8 +325,11 @@ class Backend:
         return self.matmul(x, b)
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
-        """total + a.T @ b; may overwrite ``total``, and avoids another array of its size if the library allows it."""
-        return total + self.matmul(a.T, b)
+        """total + a.T @ b; may overwrite ``total``, and avoids another array of its size if the library allows it.
+
+        ``b`` may have less precision than the others. The library then multiplies in whichever dtype is faster.
+        """
+        return total + self.matmul(a.T, self.cast(b, a.dtype))
 
     # Evaluation
 

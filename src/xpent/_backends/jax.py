@@ -179,7 +179,7 @@ class JaxBackend(Backend):
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
         if _is_explicit(a) or not _are_known(total.shape):
             return super().add_product(total, a, b)
-        rows = max(1, PRODUCT // b.shape[1])
+        rows, b = max(1, PRODUCT // b.shape[1]), self.cast(b, a.dtype)
 
         def add(start: Any, length: int, total: Array) -> Array:
             part = jax.lax.dynamic_slice_in_dim(total, start, length)

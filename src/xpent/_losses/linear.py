@@ -130,6 +130,9 @@ def times_weight(backend: Backend, g: Array, weight: Array) -> Array:
     """G W in the dtype of G, multiplied in that of the weight, in which entries of G may underflow."""
     if weight.dtype == g.dtype:
         return backend.matmul(g, weight)
+    smallest, of_g = (float(backend.xp.finfo(y.dtype).smallest_normal) for y in (weight, g))
+    if smallest <= of_g:
+        return backend.cast(backend.matmul(backend.cast(g, weight.dtype), weight), g.dtype)
     xp, largest = backend.xp, backend.largest(abs(g))
     largest = xp.where(largest == 0.0, 1.0, largest)
     product = backend.matmul(backend.cast(g / largest, weight.dtype), weight)
@@ -259,7 +262,7 @@ def evaluate(
         loss, *found = map_rows(backend, _of_block, static, rows, shared, (1,), outputs, overwrites=True)
         for g in found:
             sums = [
-                kernels.add_product(total, g, backend.cast(finite(backend, x), dtype))
+                kernels.add_product(total, g, finite(backend, x))
                 if i == WEIGHT
                 else total + xp.sum(g, axis=0)
                 for i, total in zip(summed, sums, strict=True)
