@@ -1,5 +1,6 @@
 """The command `xpent check`, its exit status and its selection of checks."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -160,7 +161,7 @@ FEW_TASKS = [("rows", "float32"), ("margin-20", "float32")]
 
 @in_processes
 def test_implementation_that_is_not_installed_is_skipped_with_the_reason():
-    report = suite.check_all({KNOWN["cut-cross-entropy"]: FEW_TASKS}, lambda *_: None)
+    report = suite.check_all({KNOWN["cut-cross-entropy"]: FEW_TASKS}, lambda *_: None, {})
     assert not report.outcomes
     assert report.skipped["cut-cross-entropy"] in ("cut_cross_entropy is not installed", "torch is not installed")
 
@@ -170,7 +171,7 @@ def test_crash_of_a_process_is_reported_and_affects_no_other_process(tmp_path, m
     (tmp_path / "deadly.py").write_text("import os\n\ndef make():\n    os._exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
     deadly = Known("deadly", "deadly", "make", ())
-    report = suite.check_all({deadly: FEW_TASKS, OURS_KNOWN[OURS]: FEW_TASKS}, lambda *_: None)
+    report = suite.check_all({deadly: FEW_TASKS, OURS_KNOWN[OURS]: FEW_TASKS}, lambda *_: None, {})
     assert report.crashed == {"deadly": "the process exited in rows[float32] of deadly"}
     assert not report.holds
     assert [(outcome.implementation, outcome.case) for outcome in report.outcomes] == [
@@ -187,11 +188,25 @@ def test_implementations_that_compile_the_same_functions_share_processes():
     assert [worker.names for worker in alone] == [["xpent numpy"], ["xpent torch"]]
 
 
+@in_processes
+def test_environment_variables_are_set_in_the_processes(tmp_path, monkeypatch):
+    (tmp_path / "reading.py").write_text(
+        "import os\nfrom xpent.conformance.libraries import Unsupported\n"
+        "def make():\n    raise Unsupported(os.environ['XPENT_TEST'])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    reading = Known("reading", "reading", "make", ())
+    report = suite.check_all({reading: FEW_TASKS}, lambda *_: None, {"XPENT_TEST": "seen"})
+    assert report.skipped == {"reading": "seen"}
+
+
 def selected(monkeypatch, *arguments):
     """The checks that `xpent check` runs, by implementation, and the omitted checks that it reports."""
     found = {}
 
-    def check_all(selection, progress):  # noqa: ARG001
+    def check_all(selection, progress, environment):  # noqa: ARG001
+        is_quick = not arguments and importlib.util.find_spec("jax") is not None
+        assert bool(environment) == is_quick
         found.update({known.name: tasks for known, tasks in selection.items()})
         return Report([], dict.fromkeys(found, ""))
 
@@ -202,12 +217,14 @@ def selected(monkeypatch, *arguments):
     return found, reports[0].left_out
 
 
-def test_jax_is_checked_in_one_dtype_of_each_case_by_default(monkeypatch):
+def test_jax_is_checked_in_one_dtype_of_each_case_and_without_optimizations_by_default(monkeypatch):
     found, left_out = selected(monkeypatch)
     assert {case for case, _ in found["xpent jax"]} == set(BY_ID)
     assert len(found["xpent jax"]) == len(BY_ID) < len(found[OURS])
     missing = len(found[OURS]) - len(BY_ID)
-    assert left_out["xpent jax"] == f"{missing} checks in dtypes other than float32, to save compile time"
+    assert left_out["xpent jax"].startswith(
+        f"{missing} checks in dtypes other than float32, and the optimizations of XLA"
+    )
     assert OURS not in left_out
     for arguments in (["--all"], ["--dtype", "float64"], ["--case", "rows"]):
         found, left_out = selected(monkeypatch, *arguments)

@@ -87,8 +87,10 @@ def check(
     return Report(outcomes, {implementation.name: implementation.versions})
 
 
-def check_all(selection: Mapping[Known, Collection[Task]], progress: Progress) -> Report:
-    """Check implementations in parallel, with one process for each CPU.
+def check_all(
+    selection: Mapping[Known, Collection[Task]], progress: Progress, environment: Mapping[str, str]
+) -> Report:
+    """Check implementations in parallel, with one process for each CPU and these environment variables.
 
     Each implementation runs in its own process, because Keras supports one backend per process and a crash then affects
     only one implementation. Implementations that compile the same functions share processes. Exact values are computed
@@ -101,7 +103,7 @@ def check_all(selection: Mapping[Known, Collection[Task]], progress: Progress) -
     while waiting or running:
         while waiting and len(running) < count:
             worker = waiting.pop()  # the slowest implementations come last and are started first
-            worker.start(values)
+            worker.start(values, environment)
             running[worker.next()] = worker
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             worker = running.pop(future)
@@ -139,9 +141,9 @@ class _Worker:
         self.jobs = list(jobs)[::-1]
         self.names = list(dict.fromkeys(known.name for known, _ in jobs))
 
-    def start(self, values: ExactValues) -> None:
-        """Start the process and send it the exact values."""
-        self.pool = _processes(1, _receive, values)
+    def start(self, values: ExactValues, environment: Mapping[str, str]) -> None:
+        """Start the process with environment variables, and send it the exact values."""
+        self.pool = _processes(1, _receive, values, dict(environment))
 
     def next(self) -> Future[tuple[str, Outcome]]:
         """Submit the next job."""
@@ -175,8 +177,9 @@ def _processes(count: int, *start: Any) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), start[0] if start else None, start[1:])
 
 
-def _receive(values: ExactValues) -> None:
-    """Store exact values that were computed in another process."""
+def _receive(values: ExactValues, environment: Mapping[str, str]) -> None:
+    """Set environment variables before libraries are imported; store exact values computed in another process."""
+    os.environ.update(environment)
     for (case, dtype, quantity, reduction), value in values.items():
         store(BY_ID[case], dtype, quantity, reduction, value)
 
