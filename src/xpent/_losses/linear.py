@@ -262,9 +262,7 @@ def evaluate(
         loss, *found = map_rows(backend, _of_block, static, rows, shared, (1,), outputs, overwrites=True)
         for g in found:
             sums = [
-                kernels.add_product(total, g, finite(backend, x))
-                if i == WEIGHT
-                else total + xp.sum(g, axis=0)
+                kernels.add_product(total, g, finite(backend, x)) if i == WEIGHT else total + xp.sum(g, axis=0)
                 for i, total in zip(summed, sums, strict=True)
             ]
         return sums, [loss, *[times_weight(kernels, g, weight) for g in found if FEATURES in argnums]]
