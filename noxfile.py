@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests-numpy", "tests-torch", "tests-jax", "tests-dask"]
 nox.options.reuse_existing_virtualenvs = True
 
-# Tests on JAX spend most of their time in the XLA compiler.
+# Tests on JAX spend most of their time in the XLA compiler. `xpent check` uses the same settings.
 UNOPTIMIZED = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"

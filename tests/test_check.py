@@ -200,6 +200,14 @@ def test_environment_variables_are_set_in_the_processes(tmp_path, monkeypatch):
     assert report.skipped == {"reading": "seen"}
 
 
+@pytest.mark.library("jax")
+@in_processes
+def test_jax_accepts_the_settings_for_fast_compilation():
+    report = suite.check_all({OURS_KNOWN["xpent jax"]: FEW_TASKS}, lambda *_: None, command.fast_compilation())
+    assert report.holds
+    assert len(report.outcomes) == len(FEW_TASKS)
+
+
 def selected(monkeypatch, *arguments):
     """The checks that `xpent check` runs, by implementation, and the omitted checks that it reports."""
     found = {}
@@ -223,7 +231,7 @@ def test_jax_is_checked_in_one_dtype_of_each_case_and_without_optimizations_by_d
     assert len(found["xpent jax"]) == len(BY_ID) < len(found[OURS])
     missing = len(found[OURS]) - len(BY_ID)
     assert left_out["xpent jax"].startswith(
-        f"{missing} checks in dtypes other than float32, and the optimizations of XLA"
+        f"{missing} checks in dtypes other than float32; the others ran without the optimizations of XLA"
     )
     assert OURS not in left_out
     for arguments in (["--all"], ["--dtype", "float64"], ["--case", "rows"]):

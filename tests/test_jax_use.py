@@ -210,3 +210,9 @@ def test_loss_of_class_indices_stores_no_exponentials(classes):
     x, labels = jnp.zeros((64, classes), jnp.float32), jnp.zeros(64, jnp.int32)
     memory = jax.jit(xpent.cross_entropy).lower(x, labels).compile().memory_analysis()
     assert memory.temp_size_in_bytes < x.nbytes / 8
+
+
+def test_empty_batch_with_many_classes():
+    x, labels = jnp.zeros((0, 50000), jnp.float32), jnp.zeros(0, jnp.int32)
+    assert xpent.cross_entropy(x, labels, reduction="none").shape == xpent.logsumexp(x).shape == (0,)
+    assert jax.grad(lambda x: xpent.cross_entropy(x, labels, reduction="sum"))(x).shape == x.shape

@@ -100,6 +100,15 @@ def test_the_gradient_of_the_weight_is_summed_in_float32(xp):
     np.testing.assert_array_equal(xp.to_numpy(gradient), [[-rows / 2], [rows / 2]])
 
 
+def test_small_gradients_do_not_underflow_in_the_gradient_of_the_weight(xp):
+    # G is 2**-26 except at the target, which is 0 in float16; the sum over the rows is 2**-14.
+    arrays = np.ones((4096, 1)), np.zeros((1024, 1)), np.zeros(4096, dtype=np.int64)
+    gradient = xp.call(
+        lambda *arrays: xpent.grad(xpent.linear_cross_entropy, 1)(*arrays, normalizer=2.0**16), *map(xp.asarray, arrays)
+    )
+    np.testing.assert_array_equal(xp.to_numpy(gradient)[1:], 2.0**-14)
+
+
 def peak_of(function):
     function()  # start the threads
     tracemalloc.start()

@@ -71,7 +71,9 @@ def _add_check(commands: Any) -> None:
     )
     selection.add_argument("--category", action="append", default=[], help="category of cases; repeatable")
     selection.add_argument("--case", action="append", default=[], help="id of a case; repeatable")
-    selection.add_argument("--all", action="store_true", help="run every case in every dtype on every library")
+    selection.add_argument(
+        "--all", action="store_true", help="run all cases in all dtypes, in JAX with XLA's optimizations"
+    )
     selection.add_argument("--builtins", action="store_true", help="check the frameworks' own functions as well")
     selection.add_argument("--list", action="store_true", help="list all cases with a description of each, and exit")
     output = check.add_argument_group("report")

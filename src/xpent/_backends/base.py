@@ -327,7 +327,8 @@ class Backend:
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
         """total + a.T @ b; may overwrite ``total``, and avoids another array of its size if the library allows it.
 
-        ``b`` may have less precision than the others. The library then multiplies in whichever dtype is faster.
+        ``b`` may have a narrower dtype than ``a`` and ``total``. The product is then computed in the dtype of ``a``, or
+        in that of ``b`` if entries of ``a`` cannot underflow in it and the product is faster.
         """
         return total + self.matmul(a.T, self.cast(b, a.dtype))
 

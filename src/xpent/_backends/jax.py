@@ -93,11 +93,11 @@ class JaxBackend(Backend):
         total = _sum_of(_exp_except_at, x, _finite(largest), self.class_indices(x), index)
         return self._sums(x, index, largest, total)
 
-    def _sums(self, x: Array, index: Array, largest: Array, total: Array) -> tuple[Array, Array, Array]:
-        """r, t and log((r + t) / t) from the sums of the exponentials without those at the index."""
+    def _sums(self, x: Array, index: Array, largest: Array, sum_of_others: Array) -> tuple[Array, Array, Array]:
+        """The results of `exponential_sums`, from the sum of exp(x - m) over the classes other than the index."""
         m = _finite(largest)
         z = self.take(x, index) - m
-        total, t = self.with_masked(total, largest), jnp.exp(z)
+        total, t = self.with_masked(sum_of_others, largest), jnp.exp(z)
         # On a CPU, XLA flushes subnormal numbers to zero, which is accurate for one exponential but not for a sum of
         # many. If the sum is that small, only the term at the index can exceed 3/4.
         is_small = total < x.shape[-1] * self.smallest_term(x.dtype)
@@ -179,7 +179,8 @@ class JaxBackend(Backend):
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
         if _is_explicit(a) or not _are_known(total.shape):
             return super().add_product(total, a, b)
-        rows, b = max(1, PRODUCT // b.shape[1]), self.cast(b, a.dtype)
+        rows = max(1, PRODUCT // b.shape[1])
+        b = self.cast(b, a.dtype)
 
         def add(start: Any, length: int, total: Array) -> Array:
             part = jax.lax.dynamic_slice_in_dim(total, start, length)
@@ -303,7 +304,8 @@ def _sum_of(function: Any, x: Array, *others: Array) -> Array:
     group = None if _is_explicit(x) or not _are_known((length,)) else _group(length)
     if group is None:
         return jnp.sum(function(x, *others), axis=-1, keepdims=True)
-    groups = [a[..., None] if a.shape[-1] == 1 else jnp.reshape(a, (*a.shape[:-1], -1, group)) for a in (x, *others)]
+    parts = (length // group, group)
+    groups = [a[..., None] if a.shape[-1] == 1 else jnp.reshape(a, (*a.shape[:-1], *parts)) for a in (x, *others)]
     sums = 0.5 * jnp.sum(function(*groups), axis=-1)  # the factor keeps XLA from merging both sums
     return 2.0 * jnp.sum(sums, axis=-1, keepdims=True)
 

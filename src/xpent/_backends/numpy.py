@@ -223,7 +223,8 @@ class NumpyBackend(BlockedBackend):
             helper.result()
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
-        step, b = max(1, PRODUCT // b.shape[1]), self.cast(b, a.dtype)
+        step = max(1, PRODUCT // b.shape[1])
+        b = self.cast(b, a.dtype)
         for i in range(0, a.shape[1], step):
             total[i : i + step] += np.matmul(a[:, i : i + step].T, b)
         return total

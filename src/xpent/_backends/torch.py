@@ -316,8 +316,8 @@ class EagerTorchBackend(BlockedBackend, TorchBackend):
         return torch.mm(a, b, out=self.empty((a.shape[0], b.shape[1]), a.dtype, a))
 
     def add_product(self, total: Array, a: Array, b: Array) -> Array:
-        if b.dtype == torch.bfloat16:  # whose range is that of float32, unlike that of float16
-            return total.add_(torch.mm(a.T.to(b.dtype), b))
+        if b.dtype == torch.bfloat16:  # It has the range of float32. In float16, small entries of a would underflow.
+            return total.add_(self.matmul(self.cast(a.T, b.dtype), b))
         return total.addmm_(a.T, self.cast(b, a.dtype))
 
 

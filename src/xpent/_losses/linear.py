@@ -127,13 +127,14 @@ def times_log_slope_derivative(backend: Backend, v: Array, raw: Array, softcap: 
 
 
 def times_weight(backend: Backend, g: Array, weight: Array) -> Array:
-    """G W in the dtype of G, multiplied in that of the weight, in which entries of G may underflow."""
+    """G W in the dtype of G, multiplied in the dtype of the weight."""
+    xp = backend.xp
     if weight.dtype == g.dtype:
         return backend.matmul(g, weight)
-    smallest, of_g = (float(backend.xp.finfo(y.dtype).smallest_normal) for y in (weight, g))
-    if smallest <= of_g:
+    if float(xp.finfo(weight.dtype).smallest_normal) <= float(xp.finfo(g.dtype).smallest_normal):  # as in bfloat16
         return backend.cast(backend.matmul(backend.cast(g, weight.dtype), weight), g.dtype)
-    xp, largest = backend.xp, backend.largest(abs(g))
+    # Entries of G may underflow in the dtype of the weight, so each row is divided by its largest entry.
+    largest = backend.largest(abs(g))
     largest = xp.where(largest == 0.0, 1.0, largest)
     product = backend.matmul(backend.cast(g / largest, weight.dtype), weight)
     return backend.cast(product, g.dtype) * largest

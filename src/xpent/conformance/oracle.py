@@ -27,7 +27,7 @@ _context = mpmath.mp.clone()
 _context.dps = 120
 _exp = np.frompyfunc(functools.lru_cache(maxsize=100_000)(_context.exp), 1, 1)  # long rows repeat values
 _tanh = np.frompyfunc(_context.tanh, 1, 1)
-_log = np.frompyfunc(functools.lru_cache(maxsize=100_000)(_context.log), 1, 1)  # as do batches of many rows
+_log = np.frompyfunc(functools.lru_cache(maxsize=100_000)(_context.log), 1, 1)  # batches of many rows repeat values
 _mpf = np.frompyfunc(functools.lru_cache(maxsize=100_000)(_context.mpf), 1, 1)
 
 

@@ -33,7 +33,8 @@ class Report:
     crashed : dict
         The implementations whose process ended before the last case, and the case at which it ended.
     left_out : dict
-        The implementations of which some checks were not selected, with a description of these.
+        The implementations of which some checks were not selected, with a description of these and of how the others
+        ran.
     machine : str
         The machine on which the checks ran.
     date : str
