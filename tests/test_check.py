@@ -201,7 +201,6 @@ def test_environment_variables_are_set_in_the_processes(tmp_path, monkeypatch):
 
 
 @pytest.mark.library("jax")
-@in_processes
 def test_jax_accepts_the_settings_for_fast_compilation():
     report = suite.check_all({OURS_KNOWN["xpent jax"]: FEW_TASKS}, lambda *_: None, command.fast_compilation())
     assert report.holds
