@@ -212,6 +212,13 @@ def test_loss_of_class_indices_stores_no_exponentials(classes):
     assert memory.temp_size_in_bytes < x.nbytes / 8
 
 
+def test_class_indices_above_2_to_the_24_are_exact():
+    label = 2**24 + 1  # in float32 it is rounded to 2**24
+    x = jnp.zeros((1, label + 1), jnp.float32).at[0, label - 1].set(20.0)
+    exact = math.log(label + math.exp(20.0))
+    np.testing.assert_allclose(xpent.cross_entropy(x, jnp.asarray([label])), exact, rtol=(4 + 20 + 20) * 2.0**-24)
+
+
 def test_empty_batch_with_many_classes():
     x, labels = jnp.zeros((0, 50000), jnp.float32), jnp.zeros(0, jnp.int32)
     assert xpent.cross_entropy(x, labels, reduction="none").shape == xpent.logsumexp(x).shape == (0,)

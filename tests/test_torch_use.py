@@ -53,6 +53,16 @@ def test_under_autocast_the_loss_is_float32_and_every_gradient_has_the_dtype_of_
     assert torch.equal(logits.grad, gradient)
 
 
+def test_autocast_does_not_change_the_dtype_of_products_in_the_backward_pass(device):
+    features, labels = torch.ones(4096, 1, dtype=torch.bfloat16, device=device), torch.zeros(4096, device=device).long()
+    weight = torch.zeros(1024, 1, dtype=torch.bfloat16, device=device, requires_grad=True)
+    losses = xpent.linear_cross_entropy(features, weight, labels, reduction="none")
+    with torch.autocast(device, dtype=torch.float16):
+        losses.backward(torch.full_like(losses, 2.0**-16))
+    # The gradient with respect to the logits is 2**-26 except at the label, which is 0 in float16.
+    assert torch.all(weight.grad[1:] == 2.0**-14)
+
+
 @pytest.mark.parametrize("name", ["class_weight", "sample_weight", "normalizer", "label_smoothing", "z_loss"])
 @pytest.mark.parametrize("requires_grad", [True, False], ids=["with gradient of logits", "without gradient of logits"])
 def test_gradient_of_a_constant_is_rejected(name, requires_grad, device):

@@ -341,9 +341,9 @@ def linear_cross_entropy(
     label_smoothing : float
         In [0, 1]: this share of every target is spread evenly over all classes.
     options : LinearCrossEntropyOptions, optional
-        Its ``batch_chunk_size`` is the number of rows in a block. The other options, which
-        concern memory, accuracy and the number of backward passes, are ignored: xpent adds the blocks in float32 or a
-        wider dtype, and the result can be differentiated any number of times.
+        Its ``batch_chunk_size`` is the number of rows in a block. The other options, which concern memory, accuracy and
+        the number of backward passes, are ignored: xpent adds the blocks in float32 or a wider dtype, and the result
+        can be differentiated any number of times.
 
     Returns
     -------
